@@ -12,6 +12,7 @@ CASES: dict[str, dict[str, Any]] = {
     "olora": {"rank": 2, "alpha": 4.0},
     "eva": {"rank": 2, "alpha": 4.0, "num_batches": 4},
     "adalora": {"rank": 2, "initial_rank": 4, "alpha": 4.0, "warmup_steps": 1, "allocation_interval": 1},
+    "stella": {"rank": 2, "alpha": 4.0, "dropout": 0.1, "init": "zero"},
     "ia3": {},
     "prefix": {"num_virtual_tokens": 3},
     "prompt": {"num_virtual_tokens": 3},

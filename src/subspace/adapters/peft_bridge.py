@@ -29,8 +29,10 @@ __all__ = [
     "continue_adapter",
     "export_adapter",
     "is_quantized",
+    "keep_int8_scales",
     "load_adapter",
     "merge_adapter",
+    "read_matching_adapter",
     "task_type",
     "write_adapter",
 ]
@@ -64,7 +66,7 @@ def attach(model: nn.Module, kind: str, options: Mapping[str, Any], placements: 
     # first one, hence twice.
     base: Any = model
     base.disable_input_require_grads()
-    _keep_int8_scales(model)
+    keep_int8_scales(model)
     with torch.random.fork_rng(devices=_cuda_devices(model)), _quiet():
         attached: nn.Module = peft.get_peft_model(model, config)
     base.disable_input_require_grads()
@@ -115,7 +117,7 @@ def load_adapter(base: nn.Module, folder: Path) -> nn.Module:
             found=f"an adapter that does not fit {type(base).__name__} ({str(error).splitlines()[0][:200]})",
             expected="an adapter of this model",
         ) from error
-    _refuse_differing(loaded, tensors, folder)
+    _refuse_differing(adapter_tensors(loaded), tensors, folder)
     return loaded
 
 
@@ -188,9 +190,20 @@ def continue_adapter(model: nn.Module, folder: Path) -> None:
     """
     from peft import set_peft_model_state_dict
 
-    tensors, saved = _read_tensors(folder), json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     live: Any = model
-    own = json.loads(json.dumps(live.peft_config[ADAPTER].to_dict(), default=sorted))
+    tensors = read_matching_adapter(folder, live.peft_config[ADAPTER].to_dict(), adapter_tensors(model))
+    set_peft_model_state_dict(live, tensors)
+
+
+def read_matching_adapter(folder: Path, config: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a trained adapter of the kind of `config`, with the names and shapes of `wanted`.
+
+    Raises:
+        CheckpointError: E-CKP-005 if names or shapes differ, E-CKP-006 if it is of another kind, E-CKP-010 if absent.
+        SecurityError: E-SEC-006 if the weights are a pickle.
+    """
+    tensors, saved = _read_tensors(folder), json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    own = json.loads(json.dumps(config, default=sorted))
     differing = [key for key in _DECIDING if (saved.get(key) or None) != (own.get(key) or None)]
     if differing:
         raise CheckpointError(
@@ -200,8 +213,8 @@ def continue_adapter(model: nn.Module, folder: Path) -> None:
             expected=", ".join(f"{key} {own.get(key)!r}" for key in differing),
             action="Set method to what the adapter was trained with.",
         )
-    _refuse_differing(model, tensors, folder)
-    set_peft_model_state_dict(live, tensors)
+    _refuse_differing(wanted, tensors, folder)
+    return tensors
 
 
 @contextmanager
@@ -215,7 +228,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _keep_int8_scales(model: Any) -> None:
+def keep_int8_scales(model: Any) -> None:
     """Let int8 layers move their scales into their state now, and only once.
 
     PEFT's DoRA reads the weight before the first forward pass and, on a CPU, puts a copy without scales in its place at
@@ -268,8 +281,7 @@ def _cuda_devices(model: nn.Module) -> list[int]:
     return sorted(device.index or 0 for device in devices if device.type == "cuda")
 
 
-def _refuse_differing(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    wanted = adapter_tensors(model)
+def _refuse_differing(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], folder: Path) -> None:
     wrong = sorted(wanted.keys() ^ tensors.keys()) + sorted(
         name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape
     )

@@ -16,6 +16,7 @@ REGISTRY = Registry(
         "olora": "subspace.methods.olora:Olora",
         "eva": "subspace.methods.eva:Eva",
         "adalora": "subspace.methods.adalora:AdaLora",
+        "stella": "subspace.methods.stella:Stella",
         "ia3": "subspace.methods.ia3:Ia3",
         "prefix": "subspace.methods.prefix:Prefix",
         "prompt": "subspace.methods.prompt:Prompt",

@@ -22,6 +22,8 @@ __all__ = ["WideAdamW", "build_adamw", "decays"]
 _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 _MULTIPLIERS = frozenset({"ia3_l", "lora_E"})
 """Trained matrices with one row or column that scale something: decay would pull them to zero, not to simplicity."""
+_ORTHONORMAL = frozenset({"stella_U", "stella_V"})
+"""Bases: decay could only change their fixed length. How large StelLA's change is lies in `stella_S` alone."""
 
 
 def build_adamw(
@@ -54,8 +56,9 @@ def build_adamw(
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Return whether weight decay applies: to matrices, not to biases, norms, magnitudes and scales."""
-    return parameter.ndim > 1 and _MULTIPLIERS.isdisjoint(name.split("."))
+    """Return whether weight decay applies: to matrices, not to biases, norms, magnitudes, scales and bases."""
+    parts = name.split(".")
+    return parts[-1] == "stella_S" or (parameter.ndim > 1 and (_MULTIPLIERS | _ORTHONORMAL).isdisjoint(parts))
 
 
 def _groups(
