@@ -75,10 +75,21 @@ def test_sft_trainer_of_trl(tmp_path: Path, tiny_folder: Path) -> None:
     trainer.train()
     records = check(tmp_path / "ours", steps=3)
     theirs = json.loads((tmp_path / "theirs" / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
-    losses = [entry["loss"] for entry in theirs if "loss" in entry]
-    assert [record["loss"] for record in records if record["event"] == "step"] == pytest.approx(losses, rel=1e-3)
-    evaluations = [record for record in records if record["event"] == "eval"]
-    assert [record["step"] for record in evaluations] == [3]
+    logged = [record for record in records if record["event"] == "step"]
+    for record, entry in zip(logged, [entry for entry in theirs if "loss" in entry], strict=True):
+        for key in ("loss", "grad_norm", "learning_rate", "epoch"):
+            assert record[key] == pytest.approx(float(entry[key]), rel=1e-3, abs=1e-12), key
+        assert record["num_tokens"] == entry["num_tokens"] > 0
+        assert record["step"] == entry["step"]
+    (evaluation,) = [record for record in records if record["event"] == "eval"]
+    told = next(entry for entry in theirs if "eval_loss" in entry)
+    assert (evaluation["step"], evaluation["split"]) == (3, "validation")
+    assert evaluation["loss"] == pytest.approx(float(told["eval_loss"]), rel=1e-3)
+    assert not [key for key in evaluation if key.startswith("eval_") or key.endswith(("runtime", "per_second"))]
+    assert [record["step"] for record in records if record["event"] == "checkpoint"] == [3]
+    first = records[0]
+    assert (first["method"], first["model"], first["total_steps"]) == ("lora", str(tiny_folder), 3)
+    assert first["seed"] == config.seed
     made = compare([tmp_path / "ours"], tmp_path / "page")
     assert made.page.is_file()
     assert made.curves is not None
@@ -102,3 +113,43 @@ def test_plain_trainer(tmp_path: Path, tiny_folder: Path) -> None:
     )
     Trainer(model, arguments, train_dataset=rows, callbacks=[UnifiedLogCallback(tmp_path / "ours")]).train()
     check(tmp_path / "ours", steps=2)
+
+
+def test_a_trainer_that_goes_on_goes_on_with_the_log_and_its_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Driven by hand: rates count the tokens since the record before, numbers may come as texts, others stay null."""
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from subspace.integrations.transformers_callback import UnifiedLogCallback
+
+    added: list[int] = []
+    monkeypatch.setattr("subspace.training.monitors.MachineMonitor.add_tokens", lambda self, n: added.append(n))
+    arguments = TrainingArguments(output_dir=str(tmp_path / "theirs"), report_to="none", use_cpu=True)
+    for step in (1, 2):
+        callback, control = UnifiedLogCallback(tmp_path / "ours"), TrainerControl()
+        state = TrainerState(global_step=step, max_steps=2, is_world_process_zero=True)
+        callback.on_train_begin(arguments, state, control)
+        callback.on_log(arguments, state, control, logs={"loss": "1.5", "grad_norm": float("nan"), "num_tokens": 10})
+        callback.on_log(arguments, state, control, logs={"loss": 1.25, "num_tokens": 14})
+        callback.on_train_end(arguments, state, control)
+    assert added == [10, 4, 10, 4]
+    records, notes = read_log(RunLayout(tmp_path / "ours").log)
+    assert not notes
+    assert [record["event"] for record in records] == ["run_start", "step", "step", "run_end"] * 2
+    assert (records[1]["loss"], records[1]["grad_norm"], records[1]["nonfinite"]) == (1.5, None, ["grad_norm"])
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from subspace.integrations.transformers_callback import UnifiedLogCallback
+
+    callback, control = UnifiedLogCallback(tmp_path / "ours"), TrainerControl()
+    arguments = TrainingArguments(output_dir=str(tmp_path / "theirs"), report_to="none", use_cpu=True)
+    state = TrainerState(max_steps=1, is_world_process_zero=False)
+    callback.on_train_begin(arguments, state, control)
+    callback.on_log(arguments, state, control, logs={"loss": 1.0})
+    callback.on_save(arguments, state, control)
+    callback.on_train_end(arguments, state, control)
+    assert not (tmp_path / "ours").exists()

@@ -4,62 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from subspace.core.errors import NumericsError
 from subspace.methods.base import Hook
-from subspace.methods.full import Full, FullConfig
 from subspace.models.tiny import tiny_model
-from subspace.optim.settings import OptimizerSettings
-from subspace.runs.log import RunLog, read_log
-from subspace.training.config import TrainingConfig
+from subspace.runs.log import read_log
 from subspace.training.hooks import Listener
-from subspace.training.loop import Loop
-from subspace.training.monitors import MachineMonitor
-from subspace.training.schedule import Schedule
 from subspace.training.signals import StopFlag
 from subspace.training.state import Progress
-
-
-def rows(epoch: int, index: int) -> dict[str, Tensor]:
-    """Return 4 rows of 8 tokens with answers of different lengths."""
-    generator = torch.Generator().manual_seed(1000 * epoch + index)
-    ids = torch.randint(3, 60, (4, 8), generator=generator)
-    labels = ids.clone()
-    for row in range(4):
-        labels[row, : 1 + (row + index) % 6] = -100
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-
-
-def make_loop(folder: Path, model: nn.Module, total_steps: int = 4, batch: Any = rows, **changes: Any) -> Loop:
-    config = TrainingConfig(max_steps=total_steps, learning_rate=1e-2, lr_scheduler_type="constant", **changes)
-    method = Full(FullConfig())
-    method.attach(model, (), context=None)  # type: ignore[arg-type]  # full reads none
-    optimizer = method.optimizer(model, OptimizerSettings(learning_rate=1e-2))
-    return Loop(
-        model=model,
-        method=method,
-        optimizer=optimizer,
-        schedule=Schedule(config, optimizer, total_steps),
-        accelerator=Accelerator(cpu=True),
-        config=config,
-        task="causal_lm",
-        total_steps=total_steps,
-        num_batches=10,
-        batch=batch,
-        log=RunLog(folder / "log.jsonl"),
-        monitor=MachineMonitor("cpu"),
-        save=lambda progress: None,
-    )
-
-
-def values(model: nn.Module) -> Tensor:
-    return torch.cat([value.detach().flatten() for value in model.parameters()])
+from training.loop_bench import make_loop, rows, values
 
 
 def test_micro_batches_do_not_change_the_step(tmp_path: Path) -> None:
@@ -155,6 +112,14 @@ def test_steps_that_are_not_finite_change_nothing_and_are_counted(tmp_path: Path
     assert torch.isfinite(values(model)).all()
 
 
+def test_bad_steps_count_in_a_row_only(tmp_path: Path) -> None:
+    model = tiny_model("llama", "causal_lm")
+    loop = make_loop(tmp_path, model, total_steps=5, max_bad_steps=1)
+    model.lm_head.weight.register_hook(lambda grad: grad * (math.nan if loop.progress.step in (1, 3) else 1.0))
+    assert loop.run(StopFlag()).finished
+    assert (loop.progress.num_skipped, loop.progress.num_bad) == (2, 0)
+
+
 def test_too_many_bad_steps_end_the_run(tmp_path: Path) -> None:
     model = tiny_model("llama", "causal_lm")
     loop = make_loop(tmp_path, model, total_steps=9, max_bad_steps=2)
@@ -166,13 +131,60 @@ def test_too_many_bad_steps_end_the_run(tmp_path: Path) -> None:
 
 
 def test_early_stopping_and_best_values(tmp_path: Path) -> None:
-    losses = iter([3.0, 2.0, 2.5, 2.2, 1.0])
+    losses = iter([3.0, 3.5, 2.0, 2.5, 2.0, 1.0])  # the second 2.0 is no better than the first
     loop = make_loop(tmp_path, tiny_model("llama", "causal_lm"), 9, eval_steps=1, early_stopping_patience=2)
     loop.evaluate = lambda: {"loss": next(losses)}
     kept: list[int] = []
+    saved: list[int] = []
     loop.keep_best = lambda progress: kept.append(progress.step)
+    loop.save = lambda progress: saved.append(progress.step)
     assert loop.run(StopFlag()).finished
-    assert (loop.progress.step, loop.progress.best_step, kept) == (4, 2, [1, 2])
+    assert (loop.progress.step, loop.progress.best_step, loop.progress.best_loss) == (5, 3, 2.0)
+    assert (kept, saved) == ([1, 3], [5])
+
+
+def test_what_is_due_is_done_and_the_end_has_everything(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path, tiny_model("llama", "causal_lm"), 5, save_steps=2, eval_steps=3, logging_steps=4)
+    done: list[tuple[str, int]] = []
+    loop.save = lambda progress: done.append(("save", progress.step))
+
+    def evaluate() -> dict[str, float]:
+        loop.model.eval()
+        done.append(("eval", loop.progress.step))
+        return {"loss": 1.0}
+
+    def batch(epoch: int, index: int) -> dict[str, Tensor]:
+        assert index == 0 or loop.model.training  # the first batch is fetched by a model that was just loaded
+        return rows(epoch, index)
+
+    loop.evaluate, loop.batch = evaluate, batch
+    loop.model.eval()
+    loop.run(StopFlag())
+    assert loop.model.training
+    assert done == [("save", 2), ("eval", 3), ("save", 4), ("eval", 5), ("save", 5)]
+    records, _ = read_log(tmp_path / "log.jsonl")
+    events = [(record["event"], record["step"]) for record in records]
+    assert events == [
+        ("checkpoint", 2),
+        ("eval", 3),
+        ("step", 4),
+        ("checkpoint", 4),
+        ("step", 5),
+        ("eval", 5),
+        ("checkpoint", 5),
+    ]
+
+
+@pytest.mark.parametrize(("at", "finished"), [(2, False), (3, True)])
+def test_a_signal_between_steps_saves_that_step_and_is_too_late_after_the_last(
+    at: int, finished: bool, tmp_path: Path
+) -> None:
+    loop = make_loop(tmp_path, tiny_model("llama", "causal_lm"), total_steps=3)
+    stop, saved = StopFlag(), []
+    loop.save = lambda progress: saved.append(progress.step)
+    loop.after_step = lambda step: stop._remember(15, None) if step == at else None
+    result = loop.run(stop)
+    assert (result.finished, loop.progress.step, saved) == (finished, at, [at])
 
 
 def test_listeners_hear_every_step_and_records_average_between_logs(tmp_path: Path) -> None:
@@ -183,6 +195,7 @@ def test_listeners_hear_every_step_and_records_average_between_logs(tmp_path: Pa
         def on_step(self, step: int, loss: float) -> None:
             self.losses.append(loss)
 
+    (tmp_path / "single").mkdir()
     ear = Ear()
     loop = make_loop(tmp_path, tiny_model("llama", "causal_lm"), total_steps=6, logging_steps=3)
     loop.listeners = (ear,)
@@ -191,5 +204,15 @@ def test_listeners_hear_every_step_and_records_average_between_logs(tmp_path: Pa
     steps = [record for record in records if record["event"] == "step"]
     assert [record["step"] for record in steps] == [3, 6]
     assert len(ear.losses) == 6
+    single = make_loop(tmp_path / "single", tiny_model("llama", "causal_lm"), total_steps=6)
+    single.run(StopFlag())
+    each = [record["loss"] for record in read_log(tmp_path / "single" / "log.jsonl")[0] if record["event"] == "step"]
+    means = [sum(each[:3]) / 3, sum(each[3:]) / 3]
+    assert [record["loss"] for record in steps] == pytest.approx(means, rel=1e-12)
     assert {"tokens_per_second", "rss_bytes", "elapsed_seconds"} <= steps[0]["machine"].keys()
     assert steps[1]["num_tokens"] == 6 * 32
+
+    def num_targets(index: int) -> int:
+        return int((rows(0, index)["labels"][:, 1:] != -100).sum())
+
+    assert steps[1]["num_targets"] == loop.progress.num_targets == sum(num_targets(index) for index in range(6))

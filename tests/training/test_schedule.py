@@ -43,10 +43,12 @@ def test_any_step_can_be_asked_first() -> None:
 def test_lengths() -> None:
     config = TrainingConfig(num_train_epochs=3, gradient_accumulation_steps=4, warmup_ratio=0.1)
     assert num_total_steps(config, 10) == 9
-    assert num_warmup_steps(config, 9) == 1
+    assert num_warmup_steps(config, 9) == num_warmup_steps(config, 14) == 1
+    assert num_warmup_steps(TrainingConfig(num_train_epochs=3, warmup_steps=3, warmup_ratio=0.1), 9) == 3
     assert num_total_steps(TrainingConfig(max_steps=5, num_train_epochs=3), 10) == 5
 
 
 def test_more_warmup_than_steps_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"E-CFG-015 training.warmup_steps: 12 warm-up steps in a run of 9"):
         num_warmup_steps(TrainingConfig(num_train_epochs=1, warmup_steps=12), 9)
+    assert num_warmup_steps(TrainingConfig(num_train_epochs=1, warmup_steps=9), 9) == 9

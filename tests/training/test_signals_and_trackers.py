@@ -107,16 +107,37 @@ def test_numbers_arrive_flat(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     class Keeping(Hanging):
         def __init__(self) -> None:
             self.seen: list[tuple[dict[str, float], int]] = []
+            self.finished = False
 
         def log(self, values: dict[str, float], step: int) -> None:
             self.seen.append((values, step))
+
+        def finish(self) -> None:
+            self.finished = True
 
     keeping = Keeping()
     target = feed(monkeypatch, tmp_path, keeping)
     target.on_record(record(7))
     target.on_record({"event": "checkpoint", "step": 7})
+    target.on_record({"event": "eval", "step": 8, "split": "validation", "loss": 2.0})
     target.close()
-    assert keeping.seen == [({"train/step": 7, "train/loss": 1.0, "train/rss_bytes": 5}, 7)]
+    assert keeping.seen == [
+        ({"train/step": 7, "train/loss": 1.0, "train/rss_bytes": 5}, 7),
+        ({"eval/step": 8, "eval/loss": 2.0}, 8),
+    ]
+    assert keeping.finished
+
+
+def test_a_tracker_that_cannot_start_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse() -> list[Any]:
+        raise ConnectionError("no server")
+
+    monkeypatch.setattr(trackers, "_starter", lambda *args: refuse)
+    monkeypatch.setattr(trackers, "require_packages", lambda names: None)
+    target = TrackerFeed(("wandb",), "run", tmp_path, {})
+    target.on_record(record(1))
+    target.close()
+    assert target.failure == "ConnectionError: no server"
 
 
 def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,18 +154,29 @@ def test_tensorboard_really_receives(tmp_path: Path) -> None:
     target.close()
     assert target.failure is None
     assert target.num_dropped == 0
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    scalars: dict[str, list[tuple[int, float]]] = {}
+    for path in tmp_path.rglob("events.out.tfevents.*"):
+        events = EventAccumulator(str(path)).Reload()
+        scalars |= {tag: [(item.step, item.value) for item in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert scalars["train/loss"] == [(0, 1.0), (1, 1.0), (2, 1.0)]
+    (settings,) = tmp_path.rglob("hparams.yml")
+    assert "rank: 4" in settings.read_text()
 
 
 def test_the_clock_leaves_out_the_first_steps_and_forecasts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = iter([0.0, 50.0, 60.0, 61.0, 62.0, 63.5, 64.5, 65.5, 99.0])
+    # spans: two of warm-up, five of a second, six of ten seconds that come after the forecast
+    spans = [50.0, 20.0, *[1.0] * 5, *[10.0] * 6]
+    moments = iter([sum(spans[:number]) for number in range(len(spans) + 1)])
     monkeypatch.setattr("time.perf_counter", lambda: next(moments))
     clock = StepClock()
     assert clock.forecast_seconds() is None
     clock.on_start(total_steps=110, step=10)
-    for step in range(8):
+    for step in range(len(spans)):
         clock.on_step(10 + step, 1.0)
-    assert clock.seconds_per_step() == 1.0
+    assert clock.seconds_per_step() == 10.0
+    assert clock.seconds_per_step(last=4) == 1.0
     assert clock.forecast_seconds() == 100.0
 
 
@@ -163,6 +195,20 @@ def test_monitor_sees_a_peak_that_has_gone() -> None:
     block = bytearray(64 * 1024 * 1024)
     block[::4096] = b"x" * len(block[::4096])
     del block
-    monitor.add_tokens(10)
-    assert monitor.snapshot()["tokens_per_second"] > 0
     assert monitor.peak_bytes() - monitor.baseline_bytes >= 48 * 1024 * 1024
+    again = MachineMonitor("cpu")
+    assert again.peak_bytes() - again.baseline_bytes < 16 * 1024 * 1024
+
+
+def test_rates_are_of_the_time_since_the_last_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 100.0, 104.0, 106.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(moments))
+    monitor = MachineMonitor("cpu")
+    monitor.add_tokens(999)  # before the clock: loading, attaching
+    monitor.restart_clock()
+    monitor.add_tokens(8)
+    first = monitor.snapshot()
+    monitor.add_tokens(10)
+    second = monitor.snapshot()
+    assert [record["tokens_per_second"] for record in (first, second)] == [2.0, 5.0]
+    assert [record["elapsed_seconds"] for record in (first, second)] == [4.0, 6.0]
