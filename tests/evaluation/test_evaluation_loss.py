@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from subspace.core.errors import DataError
 from subspace.evaluation.inference import looking_at
-from subspace.evaluation.loss import evaluate_loss
+from subspace.evaluation.loss import evaluate_loss, row_losses
 
 # PEFT asks transformers for an attribute under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -63,15 +63,16 @@ def by_hand(model: Any, rows: list[tuple[list[int], list[int]]]) -> tuple[float,
     return sum(losses) / len(losses), len(losses)
 
 
+@pytest.mark.parametrize("chunk", [None, 4], ids=["whole", "chunks"])
 @pytest.mark.parametrize("kind", ["plain", "lora", "prompt", "prefix"])
 @pytest.mark.parametrize(("family", "task"), [("llama", "causal_lm"), ("t5", "seq2seq")])
 def test_equals_the_loss_by_hand_in_any_batches(
-    family: str, task: str, kind: str, make_model: MakeModel, wrap: Callable[..., Any]
+    family: str, task: str, kind: str, chunk: int | None, make_model: MakeModel, wrap: Callable[..., Any]
 ) -> None:
     model, rows = wrap(make_model(family), kind), some_rows()
     expected, count = by_hand(model, rows)
     for size in (1, 3, 7):
-        result = evaluate_loss(model, batches(rows, size), task=task)
+        result = evaluate_loss(model, batches(rows, size), task=task, chunk_tokens=chunk)
         assert result.loss == pytest.approx(expected, rel=1e-5)
         assert result.num_tokens == count
 
@@ -163,3 +164,13 @@ def test_modes_and_random_numbers_are_put_back_after_a_failure(make_model: MakeM
         raise KeyError(float(torch.rand(1)))
     assert model.training
     assert random_state() == before
+
+
+@pytest.mark.parametrize(("family", "task"), [("llama", "causal_lm"), ("t5", "seq2seq")])
+def test_chunks_leave_every_row_its_own_loss(family: str, task: str, make_model: MakeModel) -> None:
+    model, batch = make_model(family), next(batches(some_rows(4), 4))
+    with looking_at(model):
+        whole = row_losses(model, batch, task=task)
+        chunked = row_losses(model, batch, task=task, chunk_tokens=3)
+    torch.testing.assert_close(chunked[0], whole[0], rtol=1e-5, atol=0)
+    assert chunked[1].tolist() == whole[1].tolist()

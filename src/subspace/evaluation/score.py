@@ -56,6 +56,7 @@ def score(
     task: str,
     device: str | torch.device,
     progress: Progress | None = None,
+    chunk_tokens: int | None = None,
 ) -> Scores:
     """Measure `model` on `rows`, leaving its modes and the random states as they were.
 
@@ -67,6 +68,7 @@ def score(
         task: causal_lm, seq2seq or classification.
         device: Where the model is.
         progress: Called with rows done and rows in all, counting a row once for its loss and once for its answer.
+        chunk_tokens: Positions whose logits exist at one moment while losses are measured; None: all.
 
     Raises:
         ConfigError: E-EVL-001 if a metric does not fit the task or the rows; E-CFG-010 if `answer_pattern` matches no
@@ -89,7 +91,7 @@ def score(
     found: dict[str, float] = {}
     if with_loss:
         told = None if progress is None else _shifted(progress, 0, total)
-        found |= _score_losses(model, tokenizer, rows, config, items, task, device, told)
+        found |= _score_losses(model, tokenizer, rows, config, items, task, device, told, chunk_tokens)
     if with_answers:
         told = None if progress is None else _shifted(progress, len(rows) * with_loss, total)
         found |= _score_answers(model, tokenizer, rows, config, items, told)
@@ -129,6 +131,7 @@ def _score_losses(
     task: str,
     device: str | torch.device,
     progress: Progress | None,
+    chunk_tokens: int | None,
 ) -> dict[str, float]:
     """Put `loss` and `num_tokens` into the items; return loss and perplexity per target token."""
     from subspace.data.batches import collate
@@ -138,7 +141,7 @@ def _score_losses(
         for start in range(0, len(order), config.batch_size):
             chosen = order[start : start + config.batch_size]
             batch = collate([rows[index] for index in chosen], tokenizer.pad_token_id)
-            sums, counts = row_losses(model, batch, task=task, device=device)
+            sums, counts = row_losses(model, batch, task=task, device=device, chunk_tokens=chunk_tokens)
             for index, summed, count in zip(chosen, sums.tolist(), counts.tolist(), strict=True):
                 items[index]["loss"] = _finite(summed / count, index) if count else None
                 items[index]["num_tokens"] = count

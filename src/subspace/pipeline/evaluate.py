@@ -58,7 +58,16 @@ def evaluate_run(
     data = config.data.model_copy(update={"labels": loaded.labels}) if loaded.labels else config.data
     task = config.model.task
     rows = prepare(data, loaded.tokenizer, task=task, split="validation").rows
-    scores = score(loaded.model, loaded.tokenizer, rows, config.evaluation, task=task, device=device, progress=progress)
+    scores = score(
+        loaded.model,
+        loaded.tokenizer,
+        rows,
+        config.evaluation,
+        task=task,
+        device=device,
+        progress=progress,
+        chunk_tokens=config.training.loss_chunk_tokens,
+    )
     with RunFolder.reopen(run) as folder:
         folder.write_predictions(name, scores.items)
         folder.write_metrics({**folder.metrics(), name: scores.metrics})

@@ -202,10 +202,11 @@ class Execution:
     def _evaluator(self, model: nn.Module, data: RunData) -> Callable[[], dict[str, float]] | None:
         if data.validation is None:
             return None
-        task = self.config.model.task
+        task, chunk = self.config.model.task, self.config.training.loss_chunk_tokens
 
         def evaluate() -> dict[str, float]:
-            loss, count = evaluate_loss(model, data.validation_batches(), task=task, device=self.device)
+            batches = data.validation_batches()
+            loss, count = evaluate_loss(model, batches, task=task, device=self.device, chunk_tokens=chunk)
             return {"loss": loss, "num_targets": count}
 
         return evaluate
@@ -280,6 +281,7 @@ class Execution:
                 task=self.config.model.task,
                 device=self.device,
                 progress=self._told("evaluate"),
+                chunk_tokens=self.config.training.loss_chunk_tokens,
             )
             metrics = scores.metrics
             folder.write_predictions("validation", scores.items)

@@ -78,6 +78,7 @@ def _batch(config: RunConfig, total_steps: int | None) -> Batch:
         steps=total_steps,
         gradient_checkpointing=training.gradient_checkpointing,
         mixed_precision=training.mixed_precision,
+        loss_chunk_tokens=training.loss_chunk_tokens,
     )
 
 
@@ -95,7 +96,7 @@ def _micro_batch_cost(config: RunConfig, model: nn.Module, batch: Batch) -> Grap
         length=batch.batch_size * batch.length // rows,
         gradient_checkpointing=batch.gradient_checkpointing,
         mixed_precision=batch.mixed_precision,
-        loss=lambda live, inputs: summed_loss(live, inputs, task),
+        loss=lambda live, inputs: summed_loss(live, inputs, task, batch.loss_chunk_tokens),
     )
 
 

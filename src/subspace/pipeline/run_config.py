@@ -158,6 +158,8 @@ def _conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
         yield "training.warmup_steps", found, "Lower warmup_steps."
     if data.packing and model.task != "causal_lm":
         yield "data.packing", f"packing with model.task {model.task}", "Packing is for causal_lm; switch it off."
+    if training.loss_chunk_tokens is not None and model.task == "classification":
+        yield "training.loss_chunk_tokens", "loss_chunk_tokens with classes, which are few", "Leave it out."
     if training.mixed_precision == "fp16" and training.device == "cpu":
         yield "training.mixed_precision", "fp16 on the CPU", "Use bf16 or no."
     if training.load_best_at_end and training.eval_steps is None:

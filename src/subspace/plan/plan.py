@@ -38,6 +38,7 @@ class Batch:
         steps: Optimizer steps of the run; None if the data that would tell were not read.
         gradient_checkpointing: Whether blocks are recomputed.
         mixed_precision: `no`, `bf16` or `fp16`.
+        loss_chunk_tokens: Positions whose logits exist at one moment; None: all of them.
     """
 
     batch_size: int
@@ -46,6 +47,7 @@ class Batch:
     steps: int | None = None
     gradient_checkpointing: bool = False
     mixed_precision: str = "no"
+    loss_chunk_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Plan:
         quantizable_parameters: Frozen linear weights inside the blocks that could be quantized and are not;
             `quantizable_bytes` is what they take.
         weight_bytes: Base and added parameters as they are stored.
-        gradient_bytes: One gradient for every trained tensor, in its type.
+        gradient_bytes: What is held of gradients: one for every trained tensor in its type, unless the method uses them
+            up in the backward pass.
         kept_bytes: What the method holds outside model and optimizer.
         activation_bytes: Tensors kept for the backward pass of a micro-batch.
         logits_bytes: Tensors of the logits' shape alive at once; partly kept, so partly in `activation_bytes`.
@@ -170,6 +173,7 @@ def compose(
     cost: GraphCost,
     batch: Batch,
     kept: tuple[TensorSpec, ...] = (),
+    held_gradients: tuple[TensorSpec, ...] | None = None,
     stored_bytes: Mapping[str, int] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Plan:
@@ -185,6 +189,7 @@ def compose(
         cost: One micro-batch, measured on the traced model.
         batch: What the run computes on.
         kept: What the method holds outside model and optimizer.
+        held_gradients: What is held of gradients during a step; None: one for every trained tensor, in its type.
         stored_bytes: Bytes of base tensors that are not stored as the inventory says (quantized ones), by name.
         notes: Sentences for the reader, put before the plan's own.
     """
@@ -206,7 +211,7 @@ def compose(
         notes=(*notes, *_notes(inventory, batch)),
         **_parameters(inventory, account, trained),
         **_weights(inventory, account, stored_bytes or {}),
-        **_passes(cost, batch, _bytes(trained)),
+        **_passes(cost, batch, trained, trained if held_gradients is None else held_gradients),
     )
 
 
@@ -233,13 +238,15 @@ def _weights(inventory: Inventory, account: Account, stored: Mapping[str, int]) 
     }
 
 
-def _passes(cost: GraphCost, batch: Batch, gradient_bytes: int) -> dict[str, Any]:
+def _passes(
+    cost: GraphCost, batch: Batch, trained: tuple[TensorSpec, ...], held: tuple[TensorSpec, ...]
+) -> dict[str, Any]:
     return {
-        "gradient_bytes": gradient_bytes,
+        "gradient_bytes": _bytes(held),
         "activation_bytes": cost.saved_activation_bytes,
         "logits_bytes": cost.logits_bytes,
         "transient_bytes": cost.transient_bytes,
-        "working_bytes": _working_bytes(cost, gradient_bytes, batch.accumulation),
+        "working_bytes": _working_bytes(cost, trained, held, batch.accumulation),
         "forward_flops": cost.forward_flops * batch.accumulation,
         "backward_flops": cost.backward_flops * batch.accumulation,
         "recompute_flops": cost.recompute_flops * batch.accumulation,
@@ -250,10 +257,13 @@ def _bytes(tensors: tuple[TensorSpec, ...]) -> int:
     return sum(tensor.num_bytes for tensor in tensors)
 
 
-def _working_bytes(cost: GraphCost, gradient_bytes: int, accumulation: int) -> int:
-    if accumulation > 1:
-        return gradient_bytes + cost.transient_bytes
-    return max(cost.backward_peak_bytes, gradient_bytes)
+def _working_bytes(
+    cost: GraphCost, trained: tuple[TensorSpec, ...], held: tuple[TensorSpec, ...], accumulation: int
+) -> int:
+    """Return the most that lives at one moment; gradients that are freed at once are among the passing results."""
+    if accumulation > 1 or held != trained:
+        return _bytes(held) + cost.transient_bytes
+    return max(cost.backward_peak_bytes, _bytes(held))
 
 
 def _quantizable(inventory: Inventory, excluded: set[str]) -> tuple[TensorSpec, ...]:

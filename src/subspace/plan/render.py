@@ -78,6 +78,7 @@ def _facts(plan: Plan) -> list[tuple[str, str, str]]:
     rows = f"{batch.batch_size} x {batch.length} tokens, {batch.accumulation} to a step"
     steps = [("run FLOPs", format_count(plan.run_flops), f"{batch.steps} steps")] if plan.run_flops is not None else []
     recompute = [("  recomputed", format_count(plan.recompute_flops), "")] if plan.recompute_flops else []
+    chunks = f"{batch.loss_chunk_tokens} positions at a time" if batch.loss_chunk_tokens else "partly in activations"
     kept = [("kept by the method", format_bytes(plan.kept_bytes), "exact")] if plan.kept_bytes else []
     return [
         ("model", plan.model, plan.model_type),
@@ -89,7 +90,7 @@ def _facts(plan: Plan) -> list[tuple[str, str, str]]:
         ("optimizer state", format_bytes(plan.optimizer_state_bytes), "exact"),
         *kept,
         ("activations", format_bytes(plan.activation_bytes), "of the graph, full rows"),
-        ("logits", format_bytes(plan.logits_bytes), "partly in activations"),
+        ("logits", format_bytes(plan.logits_bytes), chunks),
         ("peak", format_bytes(plan.peak_bytes), "libraries and slack come on top"),
         ("FLOPs of a step", format_count(plan.step_flops), "matrix products"),
         ("  forward", format_count(plan.forward_flops), ""),

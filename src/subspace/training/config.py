@@ -76,6 +76,8 @@ class TrainingConfig(Section):
     """Type of the forward and backward pass."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass (non-reentrant)."""
+    loss_chunk_tokens: int | None = Field(default=None, ge=1)
+    """Positions whose logits exist at one moment, so that the logits never exist whole; absent: all of them."""
     eval_steps: int | None = Field(default=None, ge=1)
     """Optimizer steps between evaluations of the loss on the validation rows."""
     per_device_eval_batch_size: int = Field(default=16, ge=1)

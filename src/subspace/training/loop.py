@@ -2,10 +2,11 @@
 
     for each optimizer step s:
         seed everything from (seed, s)                      # randomness has no other state
+        set the learning rate                               # an update may run inside the backward pass
         for each micro-batch:  loss = summed cross-entropy / targets of the whole step;  backward
         penalty backward, once
         clip to max_grad_norm; not finite -> skip the step, count it
-        hooks.before_step; set the learning rate; optimizer; hooks.after_step; clear gradients
+        hooks.before_step; optimizer; hooks.after_step; clear gradients
         log, evaluate, save where they are due
         a signal: drop what is accumulated, save the last whole step, stop
 
@@ -108,11 +109,12 @@ class Loop:
         seed_everything(derive_seed(self.config.seed, "step", number) % 2**63)
         epoch, cursor, batches = self._next_batches()
         targets = sum(count_targets(batch, self.task) for batch in batches)
+        rate = self.schedule.apply(number)  # before the passes: an update may run inside them
         losses = []
         for batch in batches:
             moved = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in batch.items()}
             with self.accelerator.autocast():
-                loss = summed_loss(self.model, moved, self.task) / max(targets, 1)
+                loss = summed_loss(self.model, moved, self.task, self.config.loss_chunk_tokens) / max(targets, 1)
             self.accelerator.backward(loss)
             losses.append(loss.detach())
             if stop.received:
@@ -121,7 +123,7 @@ class Loop:
         penalty = self.method.penalty(self.model)
         if penalty is not None:
             self.accelerator.backward(penalty)
-        record = self._update(parameters, hooks, number, torch.stack(losses).sum(), penalty)
+        record = self._update(parameters, hooks, number, torch.stack(losses).sum(), penalty, rate)
         progress.step, progress.epoch, progress.batch = number, epoch, cursor
         num_tokens = sum(count_tokens(batch) for batch in batches)
         progress.num_tokens += num_tokens
@@ -130,18 +132,19 @@ class Loop:
         return record
 
     def _update(
-        self, parameters: list[nn.Parameter], hooks: Sequence[Hook], number: int, loss: Tensor, penalty: Tensor | None
+        self,
+        parameters: list[nn.Parameter],
+        hooks: Sequence[Hook],
+        number: int,
+        loss: Tensor,
+        penalty: Tensor | None,
+        rate: float,
     ) -> dict[str, Any]:
         """Clip, check, step; return the fields of the step's record."""
         if self.accelerator.scaler is not None:
             self.accelerator.unscale_gradients(self.optimizer)
-        limit = self.config.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        record: dict[str, Any] = {
-            "loss": float(loss),
-            "grad_norm": float(norm),
-            "learning_rate": self.schedule.apply(number),
-        }
+        norm = self._clip(parameters)
+        record: dict[str, Any] = {"loss": float(loss), "grad_norm": float(norm), "learning_rate": rate}
         if penalty is not None:
             record["penalty"] = float(penalty.detach())
         if math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"]):
@@ -160,6 +163,13 @@ class Loop:
             self._count_bad(number, record)
         self.optimizer.zero_grad()
         return record
+
+    def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Scale what the optimizer will consume to `max_grad_norm`; return its norm before."""
+        limit = self.config.max_grad_norm or math.inf
+        own = getattr(getattr(self.optimizer, "optimizer", self.optimizer), "clip_grad_norm_", None)
+        norm: Tensor = torch.nn.utils.clip_grad_norm_(parameters, limit) if own is None else own(limit)
+        return norm
 
     def _count_bad(self, number: int, record: dict[str, Any]) -> None:
         progress = self.progress

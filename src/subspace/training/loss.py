@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from subspace.models.split_head import SplitHead, targets_of
+from subspace.training.chunked_loss import chunked_cross_entropy
+
 __all__ = ["IGNORED", "count_targets", "count_tokens", "summed_loss"]
 
 IGNORED = -100
@@ -32,13 +35,17 @@ def count_tokens(batch: Mapping[str, Tensor]) -> int:
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
 
 
-def summed_loss(model: nn.Module, batch: Mapping[str, Tensor], task: str) -> Tensor:
+def summed_loss(model: nn.Module, batch: Mapping[str, Tensor], task: str, chunk_tokens: int | None = None) -> Tensor:
     """Return the cross-entropy summed over the targets of `batch`, in float32.
 
     Args:
         model: Gives `.logits`: (b, t, v) or (b, c). Positions that a prompt method puts in front are cut off.
         batch: `input_ids`, `attention_mask`, `labels` and what else the model takes.
         task: causal_lm, seq2seq or classification.
+        chunk_tokens: Positions whose logits exist at one moment; None: all. Classes are never cut.
+
+    Raises:
+        ConfigError: E-CFG-014 if the loss of this model cannot be cut into chunks.
     """
     inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
     labels = batch["labels"]
@@ -46,6 +53,11 @@ def summed_loss(model: nn.Module, batch: Mapping[str, Tensor], task: str) -> Ten
         inputs["decoder_input_ids"] = _shift_right(model, labels)
     if task != "classification":
         inputs["use_cache"] = False
+        if chunk_tokens is not None:
+            head = SplitHead(model)
+            hidden = head.hidden_states(inputs)
+            targets = targets_of(labels, hidden.shape[1], shifted=task == "causal_lm", ignored=IGNORED)
+            return chunked_cross_entropy(head, hidden, targets, chunk_tokens)
     logits: Tensor = model(**inputs).logits
     if task == "causal_lm":
         logits = logits[:, -labels.shape[1] :]

@@ -1,0 +1,110 @@
+"""Every method trains under the loss in chunks, and the plan knows what it then computes and holds."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES
+from test_trace import LENGTH, ROWS, TARGETS, live_kept_bytes
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from workbench import FAMILIES, attached, batch_of, meta_model, new_method
+
+from subspace.plan.graph import measure
+from subspace.plan.shapes import GraphCost
+from subspace.training.loss import summed_loss
+
+CHUNK = 8
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_method_has_the_gradients_of_the_whole_loss(name: str) -> None:
+    bench, batch = attached(name), batch_of("causal_lm")
+    found = []
+    for chunk in (None, 5):
+        bench.model.zero_grad()
+        bench.model.train()
+        torch.manual_seed(3)
+        (summed_loss(bench.model, batch, "causal_lm", chunk) / 44).backward()
+        found.append({n: p.grad.clone() for n, p in bench.model.named_parameters() if p.grad is not None})
+    whole, chunked = found
+    assert whole.keys() == chunked.keys() != set()
+    for key, value in whole.items():
+        assert (chunked[key] - value).abs().max() <= 1e-6, key
+
+
+def planned(traced: nn.Module, task: str, chunk: int | None, **options: Any) -> GraphCost:
+    return measure(
+        traced,
+        task=task,
+        batch_size=ROWS,
+        length=LENGTH,
+        target_length=TARGETS,
+        loss=lambda model, inputs: summed_loss(model, inputs, task, chunk),
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "task"),
+    [
+        *((name, "llama", "causal_lm") for name in CASES),
+        *(("full", family, task) for family, task in FAMILIES if task != "classification"),
+        ("lora", "t5", "seq2seq"),
+        ("prefix", "t5", "seq2seq"),
+    ],
+)
+def test_the_plan_costs_what_the_real_model_costs(name: str, family: str, task: str) -> None:
+    method, traced = new_method(name), meta_model(family, task)
+    bench, batch = attached(name, family, task), batch_of(task, rows=ROWS, length=LENGTH)
+    method.trace(traced, bench.placements)
+    cost, whole = planned(traced, task, CHUNK), planned(traced, task, None)
+    bench.model.train()
+    with FlopCounterMode(display=False) as counter:
+        summed_loss(bench.model, batch, task, CHUNK).backward()
+    assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert cost.saved_activation_bytes == pytest.approx(_kept(bench.model, batch, task), rel=0.02)
+    assert cost.flops <= whole.flops  # the last position of a row predicts nothing
+    assert (cost.logits_bytes, whole.logits_bytes > 0) == (0, True)
+    assert cost.transient_bytes < whole.transient_bytes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_the_planned_peak_is_that_of_the_allocator(name: str, dtype: torch.dtype) -> None:
+    """float32 weights under bfloat16 autocast, too: the head's gradient is then cast piece by piece."""
+    mixed = "bf16" if dtype == torch.bfloat16 else "no"
+    method, traced = new_method(name), meta_model("llama", "causal_lm")
+    bench, batch = attached(name), batch_of("causal_lm", rows=ROWS, length=LENGTH)
+    method.trace(traced, bench.placements)
+    bench.model.train()
+
+    def real_pass() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed == "bf16"):
+            loss = summed_loss(bench.model, batch, "causal_lm", CHUNK)
+        loss.backward()
+
+    real_pass()
+    bench.model.zero_grad()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        real_pass()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    peak = max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    cost = planned(traced, "causal_lm", CHUNK, mixed_precision=mixed)
+    assert cost.backward_peak_bytes == pytest.approx(peak, rel=0.02)
+
+
+def _kept(model: nn.Module, batch: Any, task: str) -> int:
+    """Return what autograd keeps after a forward pass with chunks."""
+    import test_trace
+
+    plain = test_trace.summed_loss
+    test_trace.summed_loss = lambda model, batch, task: summed_loss(model, batch, task, CHUNK)
+    try:
+        return live_kept_bytes(model, batch, task)
+    finally:
+        test_trace.summed_loss = plain
