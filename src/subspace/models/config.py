@@ -45,6 +45,9 @@ class ModelConfig(Section):
     """How the frozen linear weights are stored."""
     double_quantization: bool = True
     """With nf4: quantize the scales as well."""
+    trained_weights: Literal["as_stored", "int8"] = "as_stored"
+    """How the trained linear weights, embeddings and heads are held: in `dtype`, or as int8 codes that every step
+    rounds stochastically."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Which attention kernel is used."""
     chat_template: str | None = None

@@ -86,6 +86,8 @@ def load_model(
     if config.quantization != "none":
         quantized.steady(model)
     check_finite((*model.named_parameters(), *model.named_buffers()), str(folder))
+    if config.trained_weights == "int8":
+        found = (*found, *_held_as_int8(model, device))
     if notes is not None:
         notes.extend(found)
     if config.task == "classification" and model.config.pad_token_id is None:
@@ -113,6 +115,15 @@ def _read(auto_class: Any, folder: Path, model_config: PreTrainedConfig, options
     return model, info
 
 
+def _held_as_int8(model: Any, device: str) -> tuple[str, ...]:
+    """Turn trained weights into codes before they go to the device, which then never holds the plain ones."""
+    from subspace.models.int8_modules import int8_notes, store_int8
+
+    notes = int8_notes(model, store_int8(model))
+    model.to(device)
+    return notes
+
+
 def _loading_options(
     config: ModelConfig,
     auto_class: Any,
@@ -131,6 +142,6 @@ def _loading_options(
         skipped = quantized.left_alone(build_meta(config, model_config))
         settings = quantized.bitsandbytes_settings(config, skipped, held_dtype(model_config))
         options["quantization_config"] = settings
-    if config.quantization != "none" or device != "cpu":
+    if config.quantization != "none" or (device != "cpu" and config.trained_weights == "as_stored"):
         options["device_map"] = {"": device}
     return options

@@ -179,7 +179,7 @@ def _in_type_of_bias(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Ten
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Return the bytes of every parameter of a live model with all that belongs to quantized ones, shared ones once."""
+    """Return the bytes of every parameter of a live model with all that belongs to those held as codes, shared once."""
     storages: dict[int, int] = {}
     for tensor in _held(model):
         storage = tensor.untyped_storage()
@@ -217,6 +217,9 @@ def check_finite_files(files: Iterable[Path]) -> None:
 def _held(model: nn.Module) -> Iterator[Tensor]:
     for parameter in model.parameters():
         yield parameter
+        stored = getattr(parameter, "stored", None)
+        if stored is not None:  # a trained weight that is held as codes
+            yield from stored.buffers()
         scales = getattr(parameter, "SCB", None)
         if scales is not None:
             yield scales

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
+from subspace.core.seeding import derive_seed
 
 if TYPE_CHECKING:
     from subspace.optim.settings import OptimizerSettings
@@ -50,7 +51,7 @@ def build_adamw(
         return optimizer
     parameters = [parameter for group in groups for _, parameter in group["params"]]
     fused = all(parameter.device.type in _FUSED_DEVICES for parameter in parameters)
-    if all(parameter.dtype == torch.float32 for parameter in parameters):
+    if all(parameter.dtype == torch.float32 and not hasattr(parameter, "stored") for parameter in parameters):
         return torch.optim.AdamW(groups, fused=fused, **options)
     return WideAdamW(groups, fused=fused, **options)
 
@@ -98,7 +99,11 @@ class WideAdamW(torch.optim.Optimizer):
         m = b1 m + (1 - b1) g ;  v = b2 v + (1 - b2) g^2
         w = w - lr * (decay * w + m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)),   then rounded to the weight's type
 
-    State per parameter: `step` (), `exp_avg` and `exp_avg_sq` of the weight's shape, all float32.
+    A weight whose `stored` holds codes is read as float32 and rounded back stochastically; its place among the
+    parameters and the number of its updates are the seed.
+
+    State per parameter: `step` (), `exp_avg` and `exp_avg_sq` of the weight's shape, all float32; beside codes the
+    integer `num_writes`.
     """
 
     def __init__(
@@ -120,22 +125,24 @@ class WideAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+        members = [(parameter, group) for group in self.param_groups for parameter in group["params"]]
+        for place, (parameter, group) in enumerate(members):
+            if parameter.grad is not None:
+                self._update(parameter, group, place)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameter: Tensor, group: dict[str, Any], place: int) -> None:
         from torch.optim.adamw import adamw
 
+        stored = getattr(parameter, "stored", None)
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32)
             state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=torch.float32)
         assert parameter.grad is not None
-        weight, gradient = parameter.float(), parameter.grad.float()
+        weight = parameter.float() if stored is None else stored.read()
+        gradient = parameter.grad.float()
         adamw(
             [weight],
             [gradient],
@@ -153,5 +160,8 @@ class WideAdamW(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
-        if weight is not parameter:
+        if stored is not None:
+            state["num_writes"] = state.get("num_writes", 0) + 1
+            stored.write(weight, seed=derive_seed(state["num_writes"], place))
+        elif weight is not parameter:
             parameter.copy_(weight)

@@ -43,9 +43,18 @@ def export_result(config: RunConfig, method: Method, model: nn.Module, tokenizer
     """Write the result of a run into its folder: `adapter/`, or `model/` where the method trains plain weights."""
     target = layout.model if method.card.family in ("full", "projection") else layout.adapter
     shutil.rmtree(target, ignore_errors=True)  # what an interrupted attempt left; the run is not sealed yet
-    with whole_folder(target) as folder, quiet():
+    with whole_folder(target) as folder, quiet(), _as_plain(config, model):
         method.export(model, folder)
         copy_tokenizer(config.model, tokenizer, folder)
+
+
+def _as_plain(config: RunConfig, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Give the model plain weights while it is written, where the run holds them as codes."""
+    if config.model.trained_weights == "as_stored":
+        return contextlib.nullcontext()
+    from subspace.models.int8_modules import plain_weights
+
+    return plain_weights(model)
 
 
 def merge_run(run: Path, target: Path) -> Path:

@@ -97,7 +97,8 @@ def _load_run(folder: Path, device: str, quantization: str | None) -> Loaded:
     names = dict(enumerate(labels)) if labels else None
     model_config = config.model
     if layout.model.is_dir():
-        model_config = model_config.model_copy(update={"local_path": str(layout.model), "quantization": "none"})
+        plain = {"quantization": "none", "trained_weights": "as_stored"}
+        model_config = model_config.model_copy(update={"local_path": str(layout.model), **plain})
     elif quantization is not None:
         model_config = model_config.model_copy(update={"quantization": quantization})
     model = load_model(model_config, num_labels=len(labels) if labels else None, id2label=names, device=device)

@@ -48,6 +48,10 @@ def make_plan(
     placements = method.place(inventory)
     account = method.account(inventory, placements)
     stored = _stored_bytes(config, model, inventory)
+    if config.model.trained_weights == "int8":
+        from subspace.models.int8_modules import int8_notes, store_int8
+
+        notes = (*notes, *int8_notes(model, store_int8(model)))
     method.trace(model, placements)
     trained = {tensor.name: tensor for tensor in inventory.tensors}
     specs = (*(trained[name] for name in account.trained_base), *(tensor for tensor in account.added if tensor.trained))
@@ -100,13 +104,22 @@ def _micro_batch_cost(config: RunConfig, model: nn.Module, batch: Batch) -> Grap
     )
 
 
-def _stored_bytes(config: RunConfig, model: object, inventory: Inventory) -> dict[str, int]:
+def _stored_bytes(config: RunConfig, model: nn.Module, inventory: Inventory) -> dict[str, int]:
     """Return the bytes of the weights that are held as codes, by name."""
+    if config.model.trained_weights == "int8":
+        from subspace.models.int8_modules import int8_modules, int8_tensors
+
+        coded = {f"{name}.weight" for name in int8_modules(model)}
+        return {
+            tensor.name: sum(part.num_bytes for part in int8_tensors(tensor))
+            for tensor in inventory.tensors
+            if tensor.name in coded
+        }
     if config.model.quantization == "none":
         return {}
     from subspace.models.quantized import quantized_modules, stored_bytes
 
-    names = {f"{name}.weight" for name in quantized_modules(model)}  # type: ignore[arg-type]  # an nn.Module
+    names = {f"{name}.weight" for name in quantized_modules(model)}
     return {
         tensor.name: stored_bytes(tensor, config.model.quantization, config.model.double_quantization)
         for tensor in inventory.tensors

@@ -172,6 +172,7 @@ def _conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
             "full training of float16 weights under fp16 loss scaling",
             "Use model.dtype float32 or bf16.",
         )
+    yield from _int8_conflicts(config)
     tree = config.to_tree()
     for refusal in REGISTRY.load(config.method.name).card.refuses:
         value: Any = tree
@@ -180,3 +181,20 @@ def _conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
         if value in refusal.values:
             found = f"{value!r} with method {config.method.name}: {refusal.reason.rstrip('.')}"
             yield refusal.key, found, "Change one of the two."
+
+
+def _int8_conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
+    """Yield what trained weights that are int8 codes cannot be combined with."""
+    key = "model.trained_weights"
+    if config.model.trained_weights == "as_stored":
+        return
+    method = config.method.name
+    if REGISTRY.load(method).card.family not in ("full", "projection"):
+        found = f"int8 trained weights with method {method}, which trains no weight of the base"
+        yield key, found, "Leave it out; model.quantization holds frozen weights in codes."
+    if config.model.quantization != "none":
+        found = f"int8 trained weights with model.quantization {config.model.quantization}, which freezes them"
+        yield key, found, "Keep one of the two."
+    if config.training.optim != "adamw":
+        found = f"{config.training.optim} with int8 trained weights: its kernels write into plain weights only"
+        yield "training.optim", found, "Use training.optim: adamw, or a method that brings its own optimizer."

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from subspace.models.int8_modules import Int8Linear, unpacked_weight
 from subspace.models.split_head import SplitHead, Targets
 
 __all__ = ["chunked_cross_entropy"]
@@ -141,16 +142,19 @@ def _plain_casts(device: str) -> Iterator[None]:
 
 @contextmanager
 def _own_product(output: nn.Module | None, sums: dict[int, Tensor]) -> Iterator[None]:
-    """Let a plain linear head cast its weight once and add its gradient to one buffer, chunk after chunk.
+    """Let a plain linear head cast or unpack its weight once and add its gradient to one buffer, chunk after chunk.
 
     Autograd would make the gradient of every chunk anew, (v, d) numbers, before it is added.
     """
-    if type(output) is not nn.Linear or "forward" in vars(output) or output._forward_hooks or output._forward_pre_hooks:
+    if not isinstance(output, nn.Linear) or type(output) not in (nn.Linear, Int8Linear):
+        yield
+        return
+    if "forward" in vars(output) or output._forward_hooks or output._forward_pre_hooks:
         yield
         return
     device = output.weight.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.weight.dtype
-    weight = output.weight.detach().to(dtype)
+    weight = unpacked_weight(output, dtype)
     bias = None if output.bias is None else output.bias.detach().to(dtype)
 
     apply: Callable[..., Tensor] = _HeadProduct.apply
@@ -186,7 +190,7 @@ class _HeadProduct(torch.autograd.Function):
 
 def _sum_of(sums: dict[int, Tensor], parameter: nn.Parameter) -> Tensor:
     if id(parameter) not in sums:
-        sums[id(parameter)] = torch.zeros_like(parameter)
+        sums[id(parameter)] = torch.zeros(parameter.shape, dtype=parameter.dtype, device=parameter.device)
     return sums[id(parameter)]
 
 

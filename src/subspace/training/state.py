@@ -74,19 +74,26 @@ class Progress:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return every parameter that requires a gradient, by name."""
-    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    """Return every parameter that requires a gradient, by name; of one that is held as codes, its codes and scales."""
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.named_parameters():
+        stored = getattr(value, "stored", None)
+        if value.requires_grad and stored is not None:
+            tensors |= {f"{name}.{part}": buffer for part, buffer in stored.named_buffers()}
+        elif value.requires_grad:
+            tensors[name] = value.detach()
+    return tensors
 
 
 def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy saved values into the parameters that require gradients; all or none.
+    """Copy saved values into the tensors that `trained_tensors` names; all or none.
 
     Raises:
         CheckpointError: E-CKP-005 if names or shapes differ.
     """
     import torch
 
-    own = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    own = trained_tensors(model)
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     reshaped = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
     if missing or unexpected or reshaped:
@@ -107,8 +114,8 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
             action="Resume with the recipe that wrote the checkpoint.",
         )
     with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
+        for name, value in own.items():
+            value.copy_(tensors[name])
 
 
 def split_tensors(values: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
