@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
@@ -19,6 +20,7 @@ import subspace.methods
 from subspace.config.base import Section
 from subspace.methods.base import Method, MethodConfig
 from subspace.methods.registry import REGISTRY
+from subspace.optim.settings import ProjectionSettings
 
 FOLDER = Path(subspace.methods.__file__).parent
 REGISTERED = {REGISTRY.load(name) for name in REGISTRY.names()}
@@ -28,6 +30,8 @@ REFUSABLE = {
     "training.gradient_checkpointing",
     "training.mixed_precision",
     "training.optim",
+    *(f"training.{key}" for key in ("gradient_accumulation_steps", "max_grad_norm", "max_bad_steps")),
+    *(f"method.{field.name}" for field in dataclasses.fields(ProjectionSettings)),
 }
 
 

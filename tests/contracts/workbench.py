@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +155,5 @@ def planned(tensors: tuple[TensorSpec, ...]) -> set[tuple[str, tuple[int, ...], 
     return {(tensor.name, tensor.shape, tensor.dtype) for tensor in tensors}
 
 
-def _batches(task: str) -> Iterator[dict[str, Tensor]]:
-    for seed in range(1000, 1008):
-        yield batch_of(task, seed=seed)
+def _batches(task: str) -> list[dict[str, Tensor]]:
+    return [batch_of(task, seed=seed) for seed in range(1000, 1008)]

@@ -26,7 +26,7 @@ def verb(name: Annotated[str | None, typer.Argument(help="Show one method's whol
     for index, text in enumerate(card.differs, start=1):
         print(f"differs from the paper ({index}): {text}")
     for refusal in card.refuses:
-        print(f"refuses {refusal.key} = {', '.join(map(str, refusal.values))}: {refusal.reason}")
+        print(f"refuses {refusal}: {refusal.reason}")
     print("keys:")
     for key, field in method.config_class.model_fields.items():
         print(f"  method.{key} = {field.get_default()!r}: {field.description or ''}")

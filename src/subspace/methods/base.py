@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -30,6 +30,33 @@ class Refusal:
     """Dotted recipe key, e.g. `model.quantization`."""
     values: tuple[object, ...]
     reason: str
+    all_but: bool = False
+    """Refuse every value but those."""
+    when: tuple[tuple[str, tuple[object, ...]], ...] = ()
+    """Keys and values that must hold as well."""
+
+    def applies(self, tree: Mapping[str, Any]) -> bool:
+        """Return whether a recipe asks for what is refused."""
+        if any(_value(tree, key) not in values for key, values in self.when):
+            return False
+        return (_value(tree, self.key) in self.values) != self.all_but
+
+    def __str__(self) -> str:
+        """Say what is refused, e.g. `model.quantization = int8, nf4`."""
+        sign = "other than" if self.all_but else "="
+        conditions = "".join(f", with {key} = {_listed(values)}" for key, values in self.when)
+        return f"{self.key} {sign} {_listed(self.values)}{conditions}"
+
+
+def _value(tree: Mapping[str, Any], key: str) -> Any:
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    return ", ".join(map(str, values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +90,19 @@ class AttachContext:
     Attributes:
         seed: Seed of initial values; derive by name with `core.seeding.derive_seed`.
         total_steps: Optimizer steps of the run.
-        batches: Gives training batches on the model's device (data-driven initialisation); reading them does not
-            move the run's data cursor.
+        batches: Gives the training batches of one pass, each made when it is asked for, on the model's device; reading
+            them does not move the run's data cursor.
         restoring: True when `load_state` and the trained values follow: costly initialisation can be left out.
     """
 
     seed: int = 0
     total_steps: int = 1
-    batches: Callable[[], Iterable[Mapping[str, torch.Tensor]]] | None = None
+    batches: Callable[[], Sequence[Mapping[str, torch.Tensor]]] | None = None
     restoring: bool = False
 
 
 class Hook:
-    """Acts around an optimizer step; both calls do nothing unless overridden."""
+    """Acts around an optimizer step; the calls do nothing unless overridden."""
 
     def before_step(self, model: nn.Module, step: int) -> None:
         """Called with clipped gradients, before the optimizer; `step` counts from 1."""
@@ -135,6 +162,23 @@ class Method(abc.ABC):
     def kept_specs(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[TensorSpec, ...]:
         """Return the tensors that the method object holds outside model and optimizer during the run."""
         return ()
+
+    def held_gradients(self, trained: tuple[TensorSpec, ...], accumulation: int) -> tuple[TensorSpec, ...]:
+        """Return what is held of gradients between the backward passes of a step and at its end, at the most.
+
+        Args:
+            trained: Every tensor with a gradient.
+            accumulation: Micro-batches of a step.
+        """
+        return trained
+
+    def notes(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[str, ...]:
+        """Return sentences that a reader of the plan should know."""
+        return ()
+
+    def leaves_adapter(self) -> bool:
+        """Return whether `export` writes an adapter and not a model."""
+        return self.card.family in ("adapter", "prompt")
 
     def penalty(self, model: nn.Module) -> torch.Tensor | None:
         """Return a scalar added to the loss and logged as its own term, or None."""

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
-__all__ = ["OptimizerSettings"]
+from subspace.core.errors import ConfigError
+from subspace.core.registry import nearest
+from subspace.projection.geometry import SIDES, Side
+
+__all__ = ["PRESETS", "OptimizerSettings", "Preset", "ProjectionSettings", "projection_settings"]
+
+Preset = Literal["paper", "fast", "small"]
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "fast": {"basis": "warm", "refresh": "staggered"},
+    "small": {"basis": "warm", "refresh": "staggered", "state_bits": 8},
+}
+"""Bundles of options: as published; cheap refreshes without stalls; the same with moments of 8 bits."""
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "side": SIDES,
+    "basis": ("svd", "gram", "randomized", "warm", "random"),
+    "refresh": ("interval", "staggered", "adaptive"),
+    "moments": ("keep", "zero", "transport"),
+    "state_bits": (32, 8, 4),
+    "basis_bits": (32, 4),
+    "fidelity": ("paper", "reference"),
+    "update": ("after_backward", "in_backward"),
+    "refresh_from": ("step", "micro_batch"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +43,85 @@ class OptimizerSettings:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionSettings:
+    """How gradients are projected, and how the projected state is kept.
+
+    Attributes:
+        refresh_interval: Steps between new bases.
+        scale: Factor on the lifted update.
+        side: Dimension in which the basis lives.
+        basis: How it is found.
+        refresh: When: all at once, staggered over the weights, or less often where it hardly moves.
+        moments: What becomes of the moments then.
+        state_bits: Width of the moments.
+        basis_bits: Width of the bases.
+        fidelity: The published method, or the official code step for step.
+        update: After the backward pass, or as soon as a gradient exists.
+        refresh_from: With updates in the backward pass: a new basis from the whole step's gradient, which is then kept
+            in full for that step, or from its first micro-batch.
+        full_accumulator: With updates in the backward pass, for methods that need the whole gradient: keep it in full,
+            so that accumulation and clipping work.
+        seed: Of random and estimated bases.
+    """
+
+    refresh_interval: int = 200
+    scale: float = 1.0
+    side: Side = "shorter"
+    basis: Literal["svd", "gram", "randomized", "warm", "random"] = "svd"
+    refresh: Literal["interval", "staggered", "adaptive"] = "interval"
+    moments: Literal["keep", "zero", "transport"] = "keep"
+    state_bits: int = 32
+    basis_bits: int = 32
+    fidelity: Literal["paper", "reference"] = "paper"
+    update: Literal["after_backward", "in_backward"] = "after_backward"
+    refresh_from: Literal["step", "micro_batch"] = "step"
+    full_accumulator: bool = False
+    seed: int = 0
+
+
+def projection_settings(
+    defaults: ProjectionSettings, given: Mapping[str, Any], preset: str | None = None, where: str = "optimizer"
+) -> ProjectionSettings:
+    """Return the settings that a preset or expert options make; options that are None are not given.
+
+    Raises:
+        ConfigError: E-CFG-007 for an unknown option, E-CFG-010 for a value that is none of the choices, E-CFG-009 for a
+            number out of range, E-CFG-014 for an option that a preset already decides.
+    """
+    chosen = {key: value for key, value in given.items() if value is not None}
+    bundle = PRESETS.get(preset or "paper")
+    if bundle is None:
+        raise ConfigError(
+            "E-CFG-010", where=f"{where}.preset", found=repr(preset), expected=f"one of {', '.join(PRESETS)}"
+        )
+    both = sorted(bundle.keys() & chosen.keys())
+    if both:
+        raise ConfigError(
+            "E-CFG-014",
+            where=f"{where}.{both[0]}",
+            found=f"{both[0]} beside preset {preset}, which sets it to {bundle[both[0]]!r}",
+            action="Give the preset or the options, not both.",
+        )
+    chosen = {**bundle, **chosen}
+    unknown = sorted(chosen.keys() - set(defaults.__slots__))
+    if unknown:
+        close = nearest(unknown[0], defaults.__slots__)
+        raise ConfigError(
+            "E-CFG-007",
+            where=f"{where}.{unknown[0]}",
+            found="no such option",
+            expected=f"one of {', '.join(defaults.__slots__)}",
+            action=f"Did you mean {close!r}?" if close else "",
+        )
+    for key, choices in _CHOICES.items():
+        if key in chosen and chosen[key] not in choices:
+            listed = ", ".join(map(str, choices))
+            raise ConfigError("E-CFG-010", where=f"{where}.{key}", found=repr(chosen[key]), expected=f"one of {listed}")
+    for key, least in (("refresh_interval", 1), ("scale", 0)):
+        if key in chosen and not chosen[key] >= least:
+            raise ConfigError("E-CFG-009", where=f"{where}.{key}", found=repr(chosen[key]), expected=f"{least} or more")
+    values = {name: getattr(defaults, name) for name in defaults.__slots__}
+    return ProjectionSettings(**values | chosen)

@@ -103,11 +103,9 @@ def _check(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
     unknown = sorted({label.rpartition(".")[0] for label in (*tensors, *meta["scalars"])} - shapes.keys())
     if unknown:
         problems.append(f"{len(unknown)} unknown parameters ({', '.join(unknown[:5])})")
-    moments = ("exp_avg", "exp_avg_sq", "state1", "state2")
+    planned = _planned_shapes(optimizer, shapes)
     reshaped = [
-        label
-        for label, value in tensors.items()
-        if label.rpartition(".")[2] in moments and shapes.get(label.rpartition(".")[0], value.shape) != value.shape
+        label for label, value in tensors.items() if planned.get(label, tuple(value.shape)) != tuple(value.shape)
     ]
     if reshaped:
         problems.append(f"{len(reshaped)} tensors of another shape ({', '.join(reshaped[:5])})")
@@ -119,3 +117,11 @@ def _check(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
             expected="the state of this recipe's optimizer",
             action="Resume with the recipe that wrote the checkpoint.",
         )
+
+
+def _planned_shapes(optimizer: Any, shapes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that state tensors must have, as far as they are known."""
+    if hasattr(optimizer, "planned_state"):
+        return {spec.name: spec.shape for spec in optimizer.planned_state()}
+    moments = ("exp_avg", "exp_avg_sq", "state1", "state2")
+    return {f"{name}.{key}": tuple(shape) for name, shape in shapes.items() for key in moments}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,7 @@ def attach_method(
     model: nn.Module,
     *,
     total_steps: int,
-    batches: Callable[[], Iterable[Mapping[str, Tensor]]] | None,
+    batches: Callable[[], Sequence[Mapping[str, Tensor]]] | None,
     restoring: bool,
 ) -> nn.Module:
     """Attach the method and switch on gradient checkpointing where the recipe wants it."""
@@ -203,11 +203,21 @@ def _continue_adapter(method: Method, model: nn.Module, folder: Path) -> None:
     check_finite(((name, value) for name, value in model.named_parameters() if value.requires_grad), str(folder))
 
 
-def batch_reader(data: RunData, device: str) -> Callable[[], Iterable[Mapping[str, Tensor]]]:
-    """Return a function that walks over one pass of training batches, apart from the run's cursor."""
+def batch_reader(data: RunData, device: str) -> Callable[[], Sequence[Mapping[str, Tensor]]]:
+    """Return a function that gives one pass of training batches, apart from the run's cursor."""
+    return lambda: _Pass(data, device)
 
-    def read() -> Iterable[Mapping[str, Tensor]]:
-        for index in range(data.num_batches):
-            yield {name: value.to(device) for name, value in data.batch(0, index).items()}
 
-    return read
+class _Pass(Sequence["Mapping[str, Tensor]"]):
+    """The batches of the first pass, each collated when it is asked for."""
+
+    def __init__(self, data: RunData, device: str) -> None:
+        self._data, self._device = data, device
+
+    def __len__(self) -> int:
+        return self._data.num_batches
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return {name: value.to(self._device) for name, value in self._data.batch(0, index).items()}

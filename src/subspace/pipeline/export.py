@@ -41,7 +41,7 @@ _TOKENIZER_FILES = (
 
 def export_result(config: RunConfig, method: Method, model: nn.Module, tokenizer: Any, layout: RunLayout) -> None:
     """Write the result of a run into its folder: `adapter/`, or `model/` where the method trains plain weights."""
-    target = layout.model if method.card.family in ("full", "projection") else layout.adapter
+    target = layout.adapter if method.leaves_adapter() else layout.model
     shutil.rmtree(target, ignore_errors=True)  # what an interrupted attempt left; the run is not sealed yet
     with whole_folder(target) as folder, quiet(), _as_plain(config, model):
         method.export(model, folder)

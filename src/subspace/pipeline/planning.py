@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from subspace.core.errors import DataError, SubspaceError
 from subspace.methods.base import Method
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from subspace.plan.plan import Batch, Plan
     from subspace.plan.shapes import GraphCost, Inventory
 
-__all__ = ["make_plan", "memory_advice", "plan_with_data"]
+__all__ = ["Known", "known_from_data", "make_plan", "memory_advice", "plan_with_data"]
 
 
 def make_plan(
@@ -66,8 +66,9 @@ def make_plan(
         cost=_micro_batch_cost(config, model, batch),
         batch=batch,
         kept=method.kept_specs(inventory, placements),
+        held_gradients=method.held_gradients(specs, batch.accumulation),
         stored_bytes=stored,
-        notes=notes,
+        notes=(*notes, *method.notes(inventory, placements)),
     )
 
 
@@ -127,11 +128,30 @@ def _stored_bytes(config: RunConfig, model: nn.Module, inventory: Inventory) -> 
     }
 
 
+class Known(NamedTuple):
+    """What the data tell of a run before it is planned."""
+
+    num_labels: int | None
+    total_steps: int | None
+    notes: tuple[str, ...]
+
+
 def plan_with_data(config: RunConfig) -> Plan:
     """Return the plan, reading the data where they tell the steps or the classes; a note says if they could not.
 
     Raises:
         ConfigError: E-CFG-019 if the recipe asks for a device that is not there; what `make_plan` raises.
+        DataError: If the data are there and wrong.
+    """
+    known = known_from_data(config)
+    return make_plan(config, num_labels=known.num_labels, total_steps=known.total_steps, notes=known.notes)
+
+
+def known_from_data(config: RunConfig) -> Known:
+    """Return steps and classes, from the data where the recipe does not tell them.
+
+    Raises:
+        ConfigError: E-CFG-019 if the recipe asks for a device that is not there.
         DataError: If the data are there and wrong.
     """
     from subspace.pipeline.build import find_device
@@ -155,7 +175,7 @@ def plan_with_data(config: RunConfig) -> Plan:
             labels = len(data.labels) if data.labels else None
     if config.model.task == "classification" and labels is None:
         labels, notes = 2, (*notes, "Two classes are assumed.")
-    return make_plan(config, num_labels=labels, total_steps=steps, notes=notes)
+    return Known(labels, steps, notes)
 
 
 def memory_advice(config: RunConfig) -> tuple[str, ...]:

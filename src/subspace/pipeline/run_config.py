@@ -175,11 +175,14 @@ def _conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     yield from _int8_conflicts(config)
     tree = config.to_tree()
     for refusal in REGISTRY.load(config.method.name).card.refuses:
-        value: Any = tree
-        for part in refusal.key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value in refusal.values:
-            found = f"{value!r} with method {config.method.name}: {refusal.reason.rstrip('.')}"
+        if refusal.applies(tree):
+            section, _, name = refusal.key.partition(".")
+            conditions = "".join(
+                f" and {key} {tree[key.partition('.')[0]][key.partition('.')[2]]}" for key, _ in refusal.when
+            )
+            found = (
+                f"{tree[section][name]!r} with method {config.method.name}{conditions}: {refusal.reason.rstrip('.')}"
+            )
             yield refusal.key, found, "Change one of the two."
 
 
@@ -189,7 +192,7 @@ def _int8_conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     if config.model.trained_weights == "as_stored":
         return
     method = config.method.name
-    if REGISTRY.load(method).card.family not in ("full", "projection"):
+    if config.new_method().leaves_adapter():
         found = f"int8 trained weights with method {method}, which trains no weight of the base"
         yield key, found, "Leave it out; model.quantization holds frozen weights in codes."
     if config.model.quantization != "none":

@@ -1,0 +1,136 @@
+"""Sophia-G: the sign of the momentum, damped where an estimate of the curvature is large.
+
+    M <- b1 M + (1 - b1) G,   H <- b2 H + (1 - b2) B g*g every `hessian_interval` steps
+    W <- W - lr sign(M) min(|M| / (rho H), 1)
+
+g is the gradient of the mean loss over B targets drawn from the model's own output. State is as large as Adam's, and
+every tenth step costs a second forward and backward pass.
+
+References: Liu et al. 2023, arXiv 2305.14342. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from subspace.core.errors import MethodError
+from subspace.methods.base import AttachContext, Hook, MethodCard
+from subspace.methods.projected import SHARED_REFUSALS, ProjectedMethod, ProjectionConfig, optimizer_refusals
+from subspace.optim.settings import OptimizerSettings, ProjectionSettings
+from subspace.plan.shapes import Inventory, Placement
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from subspace.optim.engine import SubspaceOptimizer
+
+__all__ = ["Sophia", "SophiaConfig"]
+
+_CLIP = 1.0
+"""Norm to which the gradients of the estimate are scaled down, as in the official code."""
+
+
+class SophiaConfig(ProjectionConfig):
+    """Clipped sign momentum with an estimate of the curvature."""
+
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings()
+    optimizer: ClassVar[str] = "curvature:CurvatureClipped"
+
+    name: Literal["sophia"] = "sophia"
+    rank: int | None = Field(default=None, ge=1)  # type: ignore[assignment]  # absent here: nothing is projected
+    """Dimension of a subspace for momentum and curvature; absent: none, as published."""
+    rho: float = Field(default=0.04, gt=0.0)
+    """Curvature at which an update is damped; larger is bolder."""
+    hessian_interval: int = Field(default=10, ge=1)
+    """Steps between two estimates of the curvature."""
+
+
+class Sophia(ProjectedMethod, Hook):
+    """Second-order clipped stochastic optimization; the hook is the method itself."""
+
+    card = MethodCard(
+        name="sophia",
+        summary="The sign of the momentum, damped where an estimate of the curvature is large.",
+        family="projection",
+        reference="Liu et al. 2023, arXiv 2305.14342",
+        low_rank="Nothing, unless a rank is given: then momentum and curvature.",
+        refuses=(*SHARED_REFUSALS, *optimizer_refusals("CurvatureClipped")),
+        differs=(
+            "The estimate reads training rows in their order, apart from those of the step.",
+            "The number of targets enters when the curvature is estimated and not when it is used.",
+            "adam_epsilon is not read; adam_beta1 0.965 and adam_beta2 0.99 are the paper's.",
+        ),
+    )
+    config_class = SophiaConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._optimizer: Any = None
+        self._context: AttachContext | None = None
+
+    def place(self, inventory: Inventory) -> tuple[Placement, ...]:
+        if self.config.rank is None:
+            return self.trained_as.place(inventory)
+        return super().place(inventory)
+
+    def attach(self, model: nn.Module, placements: tuple[Placement, ...], context: AttachContext) -> nn.Module:
+        if context.batches is None:
+            raise MethodError("E-MTH-001", where="method sophia", found="no batches to estimate the curvature on")
+        self._context = context
+        return super().attach(model, placements, context)
+
+    def new_optimizer(
+        self, groups: list[dict[str, Any]], settings: OptimizerSettings, options: dict[str, Any]
+    ) -> SubspaceOptimizer:
+        from subspace.optim.curvature import CurvatureClipped
+
+        rate, betas = settings.learning_rate, (settings.beta1, settings.beta2)
+        self._optimizer = optimizer = CurvatureClipped(groups, rate, betas, self.config.rho, **options)
+        return optimizer
+
+    def hooks(self) -> tuple[Hook, ...]:
+        return (self,)
+
+    def after_step(self, model: nn.Module, step: int) -> Mapping[str, Any] | None:
+        """Estimate the curvature where it is due; the step's gradients are used up."""
+        interval = self.config.hessian_interval
+        if (step - 1) % interval:
+            return None
+        batch = self._batch((step - 1) // interval)
+        self._optimizer.zero_grad()
+        num_targets = _sampled_backward(model, batch)
+        self._optimizer.clip_grad_norm_(_CLIP)
+        self._optimizer.update_hessian(num_targets)
+        self._optimizer.zero_grad()
+        return None
+
+    def _batch(self, number: int) -> Mapping[str, Tensor]:
+        """Return the batch of estimate `number`, counted from 0; the rows begin again after the last."""
+        assert self._context is not None
+        assert self._context.batches is not None
+        batches = self._context.batches()
+        return batches[number % len(batches)]
+
+
+def _sampled_backward(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
+    """Differentiate the mean loss on targets drawn from the model's output; return their number."""
+    import torch
+    from torch.nn import functional
+
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    labels = batch["labels"]
+    seq2seq = bool(getattr(model.config, "is_encoder_decoder", False))
+    logits: Tensor = model(**inputs, **({"labels": labels} if seq2seq else {})).logits
+    if labels.ndim == 2:
+        logits = logits[:, -labels.shape[1] :]
+        if not seq2seq:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+    kept = labels.reshape(-1) != -100
+    chosen = logits.reshape(-1, logits.shape[-1])[kept].float()
+    with torch.no_grad():
+        drawn = torch.multinomial(chosen.softmax(dim=-1), 1).squeeze(1)
+    functional.cross_entropy(chosen, drawn).backward()  # type: ignore[no-untyped-call]
+    return int(kept.sum())

@@ -1,0 +1,197 @@
+"""GaLore on Adafactor: a second moment kept as row and column means of the projected gradient.
+
+    b2 = 1 - t^decay_rate ;  U2 = R*R + eps1
+    row <- b2 row + (1 - b2) mean over columns of U2 ;  col <- b2 col + (1 - b2) mean over rows of U2
+    U = R / sqrt(row / mean(row)) / sqrt(col) ;  U <- U / max(1, rms(U) / clip) ;  U <- lr_t U
+    U <- exp_avg <- b1 exp_avg + (1 - b1) U                      (if beta1 is given: momentum of scaled updates)
+    W <- W - wd lr_t W ;  W <- W - scale lift(U)
+
+    lr_t = max(eps2, rms(W)) if scale_parameter, times min(0.01, 1 / sqrt(t)) if relative_step (warmup_init: 1e-6 t in
+    place of 0.01), else times lr
+
+Vectors, and matrices that are not projected, go through the same steps without projection; vectors keep a whole second
+moment.
+
+References: Shazeer and Stern 2018, arXiv 1804.04235; Zhao et al. 2024, arXiv 2403.03507.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from subspace.core.errors import ConfigError
+from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.settings import ProjectionSettings
+from subspace.optim.slots import Bundle, Group, Slot
+from subspace.optim.weights import writable
+from subspace.projection.geometry import Geometry
+
+__all__ = ["AdafactorRule", "ProjectedAdafactor", "decay_", "rms"]
+
+_FACTORS = ("exp_avg_sq_row", "exp_avg_sq_col")
+
+
+def rms(values: Tensor) -> Tensor:
+    """Return the root of the mean square, a 0-dim float32 tensor."""
+    size: Tensor = torch.linalg.vector_norm(values, dtype=torch.float32)
+    return size / math.sqrt(values.numel())
+
+
+class AdafactorRule:
+    """The arithmetic of Adafactor for one tensor, on state that an optimizer keeps.
+
+    Raises:
+        ConfigError: E-CFG-014 without a learning rate and without `relative_step`, or with both.
+    """
+
+    def __init__(
+        self,
+        eps: tuple[float, float] = (1e-30, 1e-3),
+        clip_threshold: float = 1.0,
+        decay_rate: float = -0.8,
+        beta1: float | None = None,
+        scale_parameter: bool = True,
+        relative_step: bool = False,
+        warmup_init: bool = False,
+    ) -> None:
+        self.eps, self.clip_threshold, self.decay_rate, self.beta1 = eps, clip_threshold, decay_rate, beta1
+        self.scale_parameter, self.relative_step, self.warmup_init = scale_parameter, relative_step, warmup_init
+
+    def check(self, lr: float | None) -> None:
+        """Refuse a learning rate beside `relative_step`, and neither."""
+        if (lr is None) != self.relative_step:
+            raise ConfigError(
+                "E-CFG-014",
+                where="lr",
+                found=f"lr {lr} with relative_step {self.relative_step}",
+                expected="a learning rate, or relative_step, which finds its own",
+            )
+
+    def new_state(self, shape: tuple[int, ...], momentum: bool, bits: int, device: torch.device) -> dict[str, Any]:
+        """Return zero state for a tensor: factors of matrices, the whole second moment of vectors."""
+        state: dict[str, Any] = {}
+        if len(shape) < 2:
+            state["exp_avg_sq"] = torch.zeros(shape, device=device)
+        else:
+            state["exp_avg_sq_row"] = torch.zeros(shape[:-1], device=device)
+            state["exp_avg_sq_col"] = torch.zeros((*shape[:-2], shape[-1]), device=device)
+        if momentum:
+            add_moments(state, ("exp_avg",), shape, bits, device)
+        return state
+
+    def normalized(self, state: dict[str, Any], gradient: Tensor, step: int) -> Tensor:
+        """Return the gradient over the root of its smoothed square, not yet clipped; moves the factors."""
+        decay = 1.0 - step**self.decay_rate
+        square = gradient.square().add_(self.eps[0])
+        if "exp_avg_sq" in state:
+            state["exp_avg_sq"].mul_(decay).add_(square, alpha=1.0 - decay)
+            return gradient * state["exp_avg_sq"].rsqrt()
+        row, column = state["exp_avg_sq_row"], state["exp_avg_sq_col"]
+        row.mul_(decay).add_(square.mean(dim=-1), alpha=1.0 - decay)
+        column.mul_(decay).add_(square.mean(dim=-2), alpha=1.0 - decay)
+        row_factor = (row / row.mean(dim=-1, keepdim=True)).rsqrt_().unsqueeze(-1)
+        factor: Tensor = row_factor * column.rsqrt().unsqueeze(-2)
+        return factor.mul_(gradient)
+
+    def clipped(self, update: Tensor) -> Tensor:
+        """Return the update with a root mean square of at most `clip_threshold`."""
+        return update / (rms(update) / self.clip_threshold).clamp(min=1.0)
+
+    def rate(self, weight: Tensor, lr: float | None, step: int) -> Tensor:
+        """Return lr_t, a 0-dim tensor."""
+        if self.relative_step:
+            highest = 1e-6 * step if self.warmup_init else 1e-2
+            lr = min(highest, 1.0 / math.sqrt(step))
+        assert lr is not None
+        size = rms(weight).clamp(min=self.eps[1]) if self.scale_parameter else torch.ones((), device=weight.device)
+        return size * lr
+
+
+class ProjectedAdafactor(SubspaceOptimizer):
+    """Adafactor in the subspace of a projector; known as GaLoreAdafactor.
+
+    State of a projected weight beside that of `SubspaceOptimizer`: `exp_avg_sq_row`, `exp_avg_sq_col`, and `exp_avg`
+    with `beta1`.
+
+    Args:
+        lr: None with `relative_step`.
+        eps: Added to the square of the gradient, and the least root mean square of a weight.
+        rule: Other arguments of `AdafactorRule`.
+    """
+
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings(scale=0.25)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | None = None,
+        eps: tuple[float, float] = (1e-30, 1e-3),
+        weight_decay: float = 0.0,
+        *,
+        clip_threshold: float = 1.0,
+        decay_rate: float = -0.8,
+        beta1: float | None = None,
+        scale_parameter: bool = True,
+        relative_step: bool | None = None,
+        warmup_init: bool = False,
+        **options: Any,
+    ) -> None:
+        relative = lr is None if relative_step is None else relative_step
+        self.rule = AdafactorRule(eps, clip_threshold, decay_rate, beta1, scale_parameter, relative, warmup_init)
+        self.rule.check(lr)
+        super().__init__(params, lr, (beta1 or 0.0, 0.0), eps, weight_decay, **options)  # type: ignore[arg-type]  # its own lr and eps
+
+    def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
+        return self.rule.new_state(geometry.low_shape, self.rule.beta1 is not None, settings.state_bits, device)
+
+    def new_plain_state(
+        self, shape: tuple[int, ...], settings: ProjectionSettings, device: torch.device
+    ) -> dict[str, Any]:
+        return {"step": 0, **self.rule.new_state(shape, self.rule.beta1 is not None, settings.state_bits, device)}
+
+    def update_bundle(self, bundle: Bundle) -> None:
+        for slot, state, low in zip(bundle.slots, bundle.states, self.low_gradients(bundle), strict=True):
+            seed = self.rounding_seed(slot, bundle.step)
+            with writable(slot.parameter, bundle.geometry.matrix_shape, seed, wide=True) as weight:
+                bits = bundle.settings.state_bits
+                update, rate = self._update(state, low, weight, bundle.group, bundle.age, bits, seed)
+                decay_(weight, bundle.group, rate)
+                projector = self.projector(slot, state)
+                projector.add_lifted(weight, update, alpha=-bundle.settings.scale)
+
+    def _update(
+        self, state: dict[str, Any], gradient: Tensor, weight: Tensor, group: Group, step: int, bits: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the update, scaled by lr_t, and lr_t."""
+        rate = self.rule.rate(weight, group["lr"], step)
+        update = self.rule.clipped(self.rule.normalized(state, gradient, step)).mul_(rate)
+        if self.rule.beta1 is not None:
+            average = read_moment(state, "exp_avg", tuple(update.shape), bits, signed=True)
+            update = average.mul_(self.rule.beta1).add_(update, alpha=1.0 - self.rule.beta1).clone()
+            write_moment(state, "exp_avg", average, bits, seed=seed + 1)
+        return update, rate
+
+    def _step_plain(self, slot: Slot, group: Group) -> None:
+        assert slot.parameter.grad is not None
+        gradient, state, bits = slot.parameter.grad.float(), self.state[slot.parameter], slot.settings.state_bits
+        shape = tuple(gradient.shape)
+        if not state:
+            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
+        state["step"] = step = state["step"] + 1
+        seed = self.rounding_seed(slot, step)
+        with writable(slot.parameter, shape, seed, wide=True) as weight:
+            update, rate = self._update(state, gradient, weight, group, step, bits, seed)
+            decay_(weight, group, rate)
+            weight.sub_(update)
+
+
+def decay_(weight: Tensor, group: Group, rate: Tensor) -> None:
+    """Do weight <- weight - decay lr_t weight."""
+    if group["weight_decay"]:
+        weight.addcmul_(weight, -group["weight_decay"] * rate)

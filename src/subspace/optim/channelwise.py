@@ -1,0 +1,170 @@
+"""APOLLO: the raw gradient, scaled as Adam scales its random projection.
+
+    R = P^T G with P (m, r) of N(0, 1/r) ;  N = adam(R)
+    channel  s_j = |N_j| / (|R_j| + 1e-8)   for every column j (right: every row)
+    tensor   s   = |N| / (|R| + 1e-8)       for the whole matrix (APOLLO-Mini, with rank 1)
+    W <- (1 - lr wd) W - lr sqrt(scale) G s,  limited in the growth of its norm
+
+Only norms of projections count, so P need not be orthonormal and is made again from its seed at every step instead of
+being kept. fidelity `reference` draws it from torch's own generator with the official succession of seeds, which
+depends on the device; `paper` from a counter, the same everywhere. With `basis` other than random the projection is
+onto singular vectors, which are kept.
+
+References: Zhu et al. 2024, arXiv 2412.05270, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from subspace.core.errors import ConfigError
+from subspace.core.seeding import derive_seed
+from subspace.linalg.sketch import gaussian
+from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.limiter import limited
+from subspace.optim.lowbit import add_moments
+from subspace.optim.refresher import Refresher, forget_moments
+from subspace.optim.residual import channel_axis, channel_norms
+from subspace.optim.settings import ProjectionSettings
+from subspace.optim.slots import Bundle, Slot
+from subspace.optim.weights import writable
+from subspace.plan.shapes import TensorSpec
+from subspace.projection.geometry import Geometry, geometry_of
+from subspace.projection.projector import Projector
+
+__all__ = ["ChannelScaledAdamW"]
+
+_MAX_DRAW = 2**63 - 1
+_DRAWS = 15
+
+
+class _Reseeder(Refresher):
+    """Draws a new seed where a basis would be found."""
+
+    def find(self, slots: Any, states: Any, betas: tuple[float, float]) -> None:
+        seeded = [(slot, state) for slot, state in zip(slots, states, strict=True) if slot.settings.basis == "random"]
+        for slot, state in seeded:
+            if slot.settings.fidelity == "reference":
+                first = state["step"] == 0
+                state["basis_seed"] = slot.index + 1 if first else _next_official_seed(state["basis_seed"])
+            else:
+                state["basis_seed"] = derive_seed(slot.settings.seed, "sketch", slot.index, state["step"])
+            if slot.settings.moments == "zero":
+                forget_moments(state)
+        if len(seeded) < len(slots):
+            super().find(slots, states, betas)
+
+
+class ChannelScaledAdamW(SubspaceOptimizer):
+    """Scales the gradient by channel or tensor; known as APOLLO, and as APOLLO-Mini with `scaling="tensor"`, rank 1.
+
+    State of a projected weight beside that of `SubspaceOptimizer`: `exp_avg`, `exp_avg_sq` of the low-rank gradient's
+    shape, `limiter_norm`, and `basis_seed` (an int) in place of `basis` where it is random.
+
+    Args:
+        scaling: `channel` or `tensor`.
+        limit_growth: Whether the norm of the update may grow by 1 % a step at most.
+    """
+
+    needs_whole_gradient: ClassVar[bool] = True
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings(basis="random")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        scaling: Literal["channel", "tensor"] = "channel",
+        limit_growth: bool = True,
+        **options: Any,
+    ) -> None:
+        if scaling not in ("channel", "tensor"):
+            raise ConfigError("E-CFG-010", where="scaling", found=repr(scaling), expected="channel or tensor")
+        self.scaling, self.limit_growth = scaling, limit_growth
+        super().__init__(params, lr, betas, eps, weight_decay, **options)
+        self.refresher = _Reseeder(self.settings.seed)
+
+    @classmethod
+    def geometry(cls, shape: tuple[int, ...], rank: int, settings: ProjectionSettings) -> Geometry | None:
+        found = geometry_of(shape, rank, settings.side)
+        keeps_basis = settings.basis != "random"
+        if found is None or settings.fidelity == "reference" or found.saves(stores_basis=keeps_basis):
+            return found
+        return None
+
+    def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
+        state: dict[str, Any] = {"limiter_norm": torch.zeros(geometry.stack, device=device)}
+        add_moments(state, ("exp_avg", "exp_avg_sq"), geometry.low_shape, settings.state_bits, device)
+        return state
+
+    def projector(self, slot: Slot, state: dict[str, Any]) -> Projector:
+        if "basis_seed" not in state:
+            return super().projector(slot, state)
+        geometry, seed, device = slot.geometry, state["basis_seed"], slot.parameter.device
+        assert geometry is not None
+        if slot.settings.fidelity == "reference":
+            basis = _official_draw(seed, geometry, device)
+        else:
+            basis = gaussian(seed, geometry.basis_shapes["basis"], device=device)
+        return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
+
+    def kept_bases(self, slot: Slot) -> tuple[TensorSpec, ...]:
+        return () if slot.settings.basis == "random" else super().kept_bases(slot)
+
+    def update_bundle(self, bundle: Bundle) -> None:
+        lows = self.low_gradients(bundle)
+        directions = self.directions(bundle, lows)
+        for slot, state, low, direction in zip(bundle.slots, bundle.states, lows, directions, strict=True):
+            self._update_one(bundle, slot, state, low, direction)
+
+    def _update_one(self, bundle: Bundle, slot: Slot, state: dict[str, Any], low: Tensor, direction: Tensor) -> None:
+        gradient, axis = slot.gradient, channel_axis(bundle.geometry)
+        norms = (lambda x: channel_norms(x, axis)) if self.scaling == "channel" else _matrix_norms
+        factor = norms(direction) / bundle.correction / (norms(low) + 1e-8)
+        if self.limit_growth:
+            size = factor.square() * norms(gradient).square()
+            factor = factor * limited(state, size.sum(dim=(-2, -1)).sqrt())[..., None, None]
+        rate = bundle.group["lr"] * bundle.correction * math.sqrt(bundle.settings.scale)
+        seed = self.rounding_seed(slot, bundle.step)
+        with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
+            if bundle.kept != 1.0:
+                weight.mul_(bundle.kept)
+            weight.addcmul_(gradient.to(weight.dtype), factor.to(weight.dtype), value=-rate)
+            bundle.decay_after(weight)
+
+
+def _matrix_norms(matrix: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    return norm
+
+
+def _next_official_seed(seed: int) -> int:
+    """Return the last of fifteen draws of a generator with this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return int(torch.randint(_MAX_DRAW, (_DRAWS,), generator=generator)[-1])
+
+
+def _official_draw(seed: int, geometry: Geometry, device: torch.device) -> Tensor:
+    """Return (m, r), or (n, r) from a draw of (r, n), from torch's generator of that device."""
+    generator = torch.Generator(device=device).manual_seed(seed)
+    rows, columns = geometry.basis_shapes["basis"][-2:]
+    if geometry.side == "right":
+        return torch.randn(columns, rows, generator=generator, device=device).mT.contiguous()
+    return torch.randn(rows, columns, generator=generator, device=device)
+
+
+class TensorScaledAdamW(ChannelScaledAdamW):
+    """APOLLO-Mini: one factor for a whole matrix, from a projection of rank 1; `scale` 128."""
+
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings(basis="random", scale=128.0)
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, *args: Any, rank: int | None = None, **options: Any):
+        super().__init__(params, lr, *args, rank=rank, scaling="tensor", **options)

@@ -1,0 +1,121 @@
+"""Sophia-G: the sign of the momentum, damped where an estimate of the curvature is large.
+
+    M <- b1 M + (1 - b1) G ;  H <- b2 H + (1 - b2) B g*g  every few steps
+    W <- (1 - lr wd) W ;  W <- W - lr sign(M) min(|M| / (rho H + 1e-15), 1)
+
+g is the gradient of the mean loss over B samples whose labels are drawn from the model's own output (Gauss-Newton-
+Bartlett). No bias correction. State is as large as Adam's; on a projected weight M, H, G and g are low-rank and the
+update is lifted.
+
+References: Liu et al. 2023, arXiv 2305.14342, algorithm 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.settings import ProjectionSettings
+from subspace.optim.slots import Bundle, Group, Slot, decay_rate
+from subspace.optim.weights import writable
+from subspace.projection.geometry import Geometry
+
+__all__ = ["CurvatureClipped"]
+
+_MOMENTS = ("exp_avg", "hessian")
+
+
+class CurvatureClipped(SubspaceOptimizer):
+    """Clipped sign momentum; known as SophiaG.
+
+    State beside that of `SubspaceOptimizer`: `exp_avg` and `hessian`.
+
+    Args:
+        rho: Curvature at which half of the entries are clipped, roughly; larger is bolder.
+    """
+
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings()
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.965, 0.99),
+        rho: float = 0.04,
+        weight_decay: float = 0.1,
+        **options: Any,
+    ) -> None:
+        self.rho = rho
+        super().__init__(params, lr, betas, 1e-15, weight_decay, **options)
+
+    def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        add_moments(state, _MOMENTS, geometry.low_shape, settings.state_bits, device)
+        return state
+
+    def new_plain_state(
+        self, shape: tuple[int, ...], settings: ProjectionSettings, device: torch.device
+    ) -> dict[str, Any]:
+        state: dict[str, Any] = {"step": 0}
+        add_moments(state, _MOMENTS, shape, settings.state_bits, device)
+        return state
+
+    @torch.no_grad()
+    def update_hessian(self, num_samples: int) -> None:
+        """Take the present gradients, of the mean loss over `num_samples` sampled labels, as g.
+
+        Weights without state yet, before the first step, are left out.
+        """
+        for slot in self.slots.values():
+            state = self.state.get(slot.parameter)
+            if not state or not slot.ready:
+                continue
+            if slot.geometry is None:
+                assert slot.parameter.grad is not None
+                gradient = slot.parameter.grad
+            else:
+                gradient = torch.empty(slot.geometry.low_shape, device=slot.parameter.device)
+                self.project_into(gradient, slot, state)
+            shape = tuple(gradient.shape)
+            beta2, bits = self.param_groups[slot.group_index]["betas"][1], slot.settings.state_bits
+            hessian = read_moment(state, "hessian", shape, bits, signed=False)
+            hessian.mul_(beta2).addcmul_(gradient.float(), gradient.float(), value=(1.0 - beta2) * num_samples)
+            seed = self.rounding_seed(slot, state["step"]) + 2
+            write_moment(state, "hessian", hessian, bits, seed=seed)
+
+    def update_bundle(self, bundle: Bundle) -> None:
+        for slot, state, low in zip(bundle.slots, bundle.states, self.low_gradients(bundle), strict=True):
+            seed = self.rounding_seed(slot, bundle.step)
+            direction = self._direction(state, low, bundle.group, bundle.settings.state_bits, seed)
+            with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
+                projector = self.projector(slot, state).to(weight)
+                alpha = -bundle.group["lr"] * bundle.settings.scale
+                projector.add_lifted(
+                    weight, direction.to(weight.dtype), beta=1.0 - decay_rate(bundle.group), alpha=alpha
+                )
+
+    def _direction(self, state: dict[str, Any], gradient: Tensor, group: Group, bits: int, seed: int) -> Tensor:
+        """Return sign(M) min(|M| / (rho H + 1e-15), 1), and move M."""
+        beta1, shape = group["betas"][0], tuple(gradient.shape)
+        momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
+        momentum.mul_(beta1).add_(gradient, alpha=1.0 - beta1)
+        write_moment(state, "exp_avg", momentum, bits, seed=seed + 1)
+        hessian = read_moment(state, "hessian", shape, bits, signed=False)
+        return (momentum / (hessian * self.rho).add_(1e-15)).clamp_(-1.0, 1.0)
+
+    def _step_plain(self, slot: Slot, group: Group) -> None:
+        gradient, state, bits = slot.parameter.grad, self.state[slot.parameter], slot.settings.state_bits
+        assert gradient is not None
+        shape = tuple(gradient.shape)
+        if not state:
+            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
+        state["step"] += 1
+        seed = self.rounding_seed(slot, state["step"])
+        with writable(slot.parameter, shape, seed, wide=True) as weight:
+            direction = self._direction(state, gradient.float(), group, bits, seed)
+            weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])

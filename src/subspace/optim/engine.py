@@ -1,0 +1,312 @@
+"""What every subspace optimizer shares: which weights are projected, their bases and state, and the order of a step.
+
+A group with a `rank` is projected where that saves memory; any other parameter gets plain AdamW with moments of the
+same width. A concrete optimizer says how one bundle of projected weights is updated.
+
+State of a projected weight: `step` and `age` (updates seen by the weight and by its moments), `interval` (steps between
+its refreshes), `basis` (and `basis_right` for both sides), and what the rule keeps: tensors and ints only, so that
+`torch.load(weights_only=True)` and safetensors carry it.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from subspace.linalg.sketch import mix_seed
+from subspace.optim.bases import basis_specs, read_bases
+from subspace.optim.direction import adamw_, adamw_direction, uncorrected_eps
+from subspace.optim.in_backward import BackwardUpdates
+from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.refresher import Refresher
+from subspace.optim.refusals import refuse
+from subspace.optim.settings import ProjectionSettings, projection_settings
+from subspace.optim.slots import Bundle, Group, Scratch, Slot, as_groups, bundles, decay_rate
+from subspace.optim.weights import writable
+from subspace.plan.shapes import TensorSpec
+from subspace.projection.geometry import Geometry, geometry_of
+from subspace.projection.projector import Projector
+from subspace.projection.refresh import phase_of
+
+__all__ = ["SubspaceOptimizer"]
+
+_META = torch.device("meta")
+_OPTIONS = tuple(field.name for field in dataclasses.fields(ProjectionSettings))
+
+
+class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
+    """Base of the subspace optimizers.
+
+    Args:
+        params: Parameters, named parameters, or groups. A group with `rank` is projected; the options below may also be
+            keys of a group.
+        lr: Learning rate.
+        betas: Decays of the moments.
+        eps: Added to the root of the second moment.
+        weight_decay: Decoupled.
+        rank: Of parameters given without groups; those with one dimension stay plain.
+        preset: paper, fast or small, in place of the options that it bundles.
+        options: The fields of `ProjectionSettings`: refresh_interval, scale, side, basis, refresh, moments, state_bits,
+            fidelity, update, refresh_from, full_accumulator, seed. None means the method's own default.
+
+    Raises:
+        ConfigError: E-CFG-007, E-CFG-009, E-CFG-010 or E-CFG-014 for options that are unknown, wrong, or exclude each
+            other.
+    """
+
+    needs_whole_gradient: ClassVar[bool] = False
+    """Whether the update needs the gradient itself and not its projection alone."""
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings()
+    """The method's own defaults."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        rank: int | None = None,
+        preset: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.settings = projection_settings(self.built_in, options, preset)
+        self.slots: dict[nn.Parameter, Slot] = {}
+        self.refresher = Refresher(self.settings.seed)
+        self.backward_updates = BackwardUpdates(self)
+        self.scratch = Scratch()
+        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        super().__init__(as_groups(params, rank), defaults)
+
+    # What a concrete optimizer says
+
+    @abc.abstractmethod
+    def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
+        """Return what the rule keeps for a projected weight before its first update, bases aside."""
+
+    @abc.abstractmethod
+    def update_bundle(self, bundle: Bundle) -> None:
+        """Update the weights of a bundle; bases are fresh where they are due."""
+
+    @classmethod
+    def geometry(cls, shape: tuple[int, ...], rank: int, settings: ProjectionSettings) -> Geometry | None:
+        """Return how a weight is projected; None where plain AdamW keeps no more.
+
+        Official codes project whatever they are told to, and so does fidelity `reference`.
+        """
+        found = geometry_of(shape, rank, settings.side)
+        if found is None or settings.fidelity == "reference" or found.saves():
+            return found
+        return None
+
+    # Groups
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Take over a group; its options are checked and kept under `settings`."""
+        given = {key: param_group[key] for key in (*_OPTIONS, "preset") if key in param_group}
+        super().add_param_group({key: value for key, value in param_group.items() if key not in given})
+        group = self.param_groups[-1]
+        settings = projection_settings(self.settings, given, given.pop("preset", None), where="group")
+        refuse(type(self).__name__, settings)
+        group["settings"] = dataclasses.asdict(settings)
+        first = len(self.slots)
+        names = group.get("param_names") or [str(first + place) for place in range(len(group["params"]))]
+        rank = group.get("rank")
+        for name, parameter in zip(names, group["params"], strict=True):
+            shape = tuple(parameter.shape)
+            geometry = None if rank is None else self.geometry(shape, int(rank), settings)
+            slot = Slot(parameter, name, settings, geometry, len(self.slots), len(self.param_groups) - 1)
+            self.slots[parameter] = slot
+            if settings.update == "in_backward":
+                self.backward_updates.watch(slot)
+        projected = [slot for slot in self.slots.values() if slot.geometry is not None]
+        for place, slot in enumerate(projected):
+            if slot.settings.refresh == "staggered":
+                slot.phase = phase_of(place, len(projected), slot.settings.refresh_interval)
+
+    # A step
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch types it twice
+        """Update every parameter that has a gradient, or an accumulated projection of one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for index in range(len(self.param_groups)):
+            self.step_slots([slot for slot in self.slots.values() if slot.group_index == index and slot.ready], index)
+        self.backward_updates.forget()
+        return loss
+
+    def step_slots(self, slots: list[Slot], group_index: int) -> None:
+        """Update slots of one group that are ready."""
+        group = self.param_groups[group_index]
+        for slot in slots:
+            if slot.geometry is None:
+                self._step_plain(slot, group)
+        for bundle in self.bundles([slot for slot in slots if slot.geometry is not None], group):
+            self.refresher.refresh(bundle)
+            self.update_bundle(bundle)
+            for slot, state in zip(bundle.slots, bundle.states, strict=True):
+                state["step"] += 1
+                state["age"] += 1
+                slot.low = None
+
+    def bundles(self, slots: list[Slot], group: Group) -> list[Bundle]:
+        """Return projected slots of one group in bundles; a new slot gets its state."""
+        for slot in slots:
+            self.state_of(slot)
+        return list(bundles(slots, self.state, group))
+
+    def state_of(self, slot: Slot) -> dict[str, Any]:
+        """Return the state of a projected slot, made at its first use."""
+        state: dict[str, Any] = self.state[slot.parameter]
+        if not state:
+            assert slot.geometry is not None
+            state.update(step=0, age=0, interval=slot.settings.refresh_interval)
+            state.update(self.new_state(slot.geometry, slot.settings, slot.parameter.device))
+        return state
+
+    def new_plain_state(
+        self, shape: tuple[int, ...], settings: ProjectionSettings, device: torch.device
+    ) -> dict[str, Any]:
+        """Return what is kept for a parameter that is not projected, before its first update."""
+        state: dict[str, Any] = {"step": 0}
+        add_moments(state, ("exp_avg", "exp_avg_sq"), shape, settings.state_bits, device)
+        return state
+
+    def kept_bases(self, slot: Slot) -> tuple[TensorSpec, ...]:
+        """Return the tensors that keep the bases of a projected weight."""
+        assert slot.geometry is not None
+        return basis_specs("", slot.geometry, slot.settings.basis_bits)
+
+    def planned_state(self) -> tuple[TensorSpec, ...]:
+        """Return the tensors of the state after the first step, named `<parameter>.<key>`; nothing is computed."""
+        specs: list[TensorSpec] = []
+        for slot in self.slots.values():
+            if slot.geometry is None:
+                state = self.new_plain_state(tuple(slot.parameter.shape), slot.settings, _META)
+            else:
+                state = self.new_state(slot.geometry, slot.settings, _META)
+                specs += (dataclasses.replace(spec, name=f"{slot.name}.{spec.name}") for spec in self.kept_bases(slot))
+            specs += (
+                TensorSpec(f"{slot.name}.{key}", tuple(value.shape), str(value.dtype).removeprefix("torch."))
+                for key, value in state.items()
+                if isinstance(value, Tensor)
+            )
+        return tuple(specs)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear gradients and what was accumulated of them."""
+        super().zero_grad(set_to_none)
+        for slot in self.slots.values():
+            slot.low = None
+        self.backward_updates.forget()
+
+    def clip_grad_norm_(self, max_norm: float) -> Tensor:
+        """Scale what the next step consumes to a global norm of at most `max_norm`; return the norm before.
+
+        Where the update needs only the projection of a gradient, the projection's norm counts, whenever updates run.
+
+        Raises:
+            ConfigError: E-CFG-014 if the backward pass has used gradients up and `max_norm` is finite.
+        """
+        return self.backward_updates.clip(max_norm)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; every tensor keeps the type it was saved in."""
+        super().load_state_dict(state_dict)
+        live = (parameter for group in self.param_groups for parameter in group["params"])
+        saved = (index for group in state_dict["param_groups"] for index in group["params"])
+        for index, parameter in zip(saved, live, strict=True):
+            for key, value in state_dict["state"].get(index, {}).items():
+                tensor = isinstance(value, Tensor)
+                self.state[parameter][key] = value.detach().to(parameter.device, copy=True) if tensor else value
+
+    # For rules
+
+    def projector(self, slot: Slot, state: dict[str, Any]) -> Projector:
+        """Return the projector of a weight, in float32."""
+        assert slot.geometry is not None
+        bases = read_bases(state, slot.geometry)
+        assert bases is not None
+        return Projector.of(slot.geometry.side, *bases)
+
+    def low_gradients(self, bundle: Bundle) -> list[Tensor]:
+        """Return the projected gradients of a bundle, float32; one that is not finite counts as zero."""
+        stack = self.scratch.take("low", (len(bundle.slots), *bundle.geometry.low_shape), _device(bundle))
+        for slot, state, out in zip(bundle.slots, bundle.states, stack.unbind(0), strict=True):
+            self.project_into(out, slot, state)
+            out.masked_fill_(~torch.isfinite(out.sum()), 0.0)
+        return list(stack.unbind(0))
+
+    def project_into(self, out: Tensor, slot: Slot, state: dict[str, Any]) -> None:
+        """Write into `out` what a slot has accumulated plus the projection of the gradient that it still holds."""
+        assert slot.geometry is not None
+        if slot.parameter.grad is None:
+            assert slot.low is not None
+            out.copy_(slot.low)
+            return
+        gradient, projector = slot.gradient, self.projector(slot, state)
+        if gradient.dtype == torch.float32:
+            projector.project(gradient, out=out)
+        else:
+            out.copy_(projector.to(gradient).project(gradient))
+        if slot.low is not None:
+            out.add_(slot.low)
+
+    def directions(self, bundle: Bundle, low: list[Tensor]) -> list[Tensor]:
+        """Return Adam's bias-corrected directions of low-rank gradients, in scratch memory, and move their moments."""
+        bits, shape = bundle.settings.state_bits, bundle.geometry.low_shape
+        out = list(self.scratch.take("direction", (len(low), *shape), _device(bundle)).unbind(0))
+        firsts = [read_moment(state, "exp_avg", shape, bits, signed=True) for state in bundle.states]
+        seconds = [read_moment(state, "exp_avg_sq", shape, bits, signed=False) for state in bundle.states]
+        adamw_direction(out, low, firsts, seconds, step=bundle.age, betas=bundle.group["betas"], eps=bundle.eps)
+        for slot, state, first, second in zip(bundle.slots, bundle.states, firsts, seconds, strict=True):
+            seed = self.rounding_seed(slot, bundle.step)
+            write_moment(state, "exp_avg", first, bits, seed=seed + 1)
+            write_moment(state, "exp_avg_sq", second, bits, seed=seed + 2)
+        return out
+
+    def rounding_seed(self, slot: Slot, step: int) -> int:
+        """Return the seed of stochastic rounding of a weight at a step; the next ones are for its moments."""
+        return mix_seed(self.settings.seed, slot.index, step)
+
+    def _step_plain(self, slot: Slot, group: Group) -> None:
+        """Do AdamW on a parameter that is not projected."""
+        gradient, state, settings = slot.parameter.grad, self.state[slot.parameter], slot.settings
+        assert gradient is not None
+        shape, bits = tuple(gradient.shape), settings.state_bits
+        if not state:
+            state.update(self.new_plain_state(shape, settings, gradient.device))
+        state["step"] = step = state["step"] + 1
+        reference = settings.fidelity == "reference"
+        first = read_moment(state, "exp_avg", shape, bits, signed=True)
+        second = read_moment(state, "exp_avg_sq", shape, bits, signed=False)
+        seed = self.rounding_seed(slot, step)
+        with writable(slot.parameter, shape, seed, wide=True) as weight:
+            adamw_(
+                [weight],
+                [gradient.float()],
+                [first],
+                [second],
+                step=step,
+                lr=group["lr"],
+                betas=group["betas"],
+                eps=uncorrected_eps(group["eps"], group["betas"][1], step) if reference else group["eps"],
+                weight_decay=0.0 if reference else group["weight_decay"],
+            )
+            if reference and group["weight_decay"]:
+                weight.add_(weight, alpha=-decay_rate(group))
+        write_moment(state, "exp_avg", first, bits, seed=seed + 1)
+        write_moment(state, "exp_avg_sq", second, bits, seed=seed + 2)
+
+
+def _device(bundle: Bundle) -> torch.device:
+    return bundle.slots[0].parameter.device

@@ -1,0 +1,124 @@
+"""Updates in the backward pass: a gradient is used and freed as soon as it exists.
+
+Where an update needs only the projection R = P^T G, which is linear in G, the projections of all micro-batches are
+added up and the step comes after the backward pass: accumulation, clipping and the schedule are those of a step after
+the backward pass. Where it needs G itself, the parameter is updated at once.
+
+A weight whose basis is due keeps its whole gradient until the step (`refresh_from: step`), or takes its basis from the
+step's first micro-batch, keeping nothing (`refresh_from: micro_batch`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from subspace.core.errors import ConfigError
+from subspace.optim.slots import Slot
+
+if TYPE_CHECKING:
+    from subspace.optim.engine import SubspaceOptimizer
+
+__all__ = ["BackwardUpdates"]
+
+
+class BackwardUpdates:
+    """The hooks of one optimizer, and the norm of what its next step consumes."""
+
+    def __init__(self, optimizer: SubspaceOptimizer) -> None:
+        self._optimizer = optimizer
+        self._squares: list[Tensor] = []
+        self._refreshed: set[Slot] = set()
+
+    def watch(self, slot: Slot) -> None:
+        """Take every gradient of a slot from now on."""
+        hook = slot.parameter.register_post_accumulate_grad_hook
+        hook(lambda _: self._take(slot))  # type: ignore[no-untyped-call]  # torch has no types for it
+
+    def forget(self) -> None:
+        """Begin a new step."""
+        self._squares.clear()
+        self._refreshed.clear()
+
+    @torch.no_grad()
+    def _take(self, slot: Slot) -> None:
+        if self._optimizer.needs_whole_gradient:
+            if not slot.settings.full_accumulator:
+                self._update(slot)
+        elif slot.geometry is not None:
+            self._accumulate(slot)
+
+    def _update(self, slot: Slot) -> None:
+        """Update a parameter at once."""
+        gradient = slot.parameter.grad
+        assert gradient is not None
+        self._squares.append(torch.linalg.vector_norm(gradient, dtype=torch.float32).square())
+        self._optimizer.step_slots([slot], slot.group_index)
+        slot.parameter.grad = None
+
+    def _accumulate(self, slot: Slot) -> None:
+        """Add the projection of a gradient to what there is, and free it."""
+        assert slot.geometry is not None
+        optimizer = self._optimizer
+        state = optimizer.state_of(slot)
+        if optimizer.refresher.is_due(slot, state):
+            if slot.settings.refresh_from == "step":
+                return
+            if slot not in self._refreshed:
+                betas = optimizer.param_groups[slot.group_index]["betas"]
+                optimizer.refresher.find([slot], [state], betas)
+                self._refreshed.add(slot)
+        low = torch.empty(slot.geometry.low_shape, device=slot.parameter.device)
+        optimizer.project_into(low, slot, state)
+        slot.low, slot.parameter.grad = low, None
+
+    @torch.no_grad()
+    def clip(self, max_norm: float) -> Tensor:
+        """See `SubspaceOptimizer.clip_grad_norm_`."""
+        if self._squares:
+            if math.isfinite(max_norm):
+                raise ConfigError(
+                    "E-CFG-014",
+                    where="training.max_grad_norm",
+                    found="clipping of gradients that the backward pass has used up",
+                    action="Set it to 0, or method.full_accumulator to true.",
+                )
+            return torch.stack(self._squares).sum().sqrt()
+        consumed = list(self._consumed())
+        if not consumed:
+            return torch.zeros(())
+        device = consumed[0].device
+        norms = [torch.linalg.vector_norm(value, dtype=torch.float32).to(device) for value in consumed]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        if math.isfinite(max_norm):
+            factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+            for value in consumed:
+                value.mul_(factor.to(value.device))
+        return norm
+
+    def _consumed(self) -> Iterator[Tensor]:
+        """Yield what the next step reads; gradients of which only the projection counts are projected and freed."""
+        optimizer = self._optimizer
+        whole = optimizer.needs_whole_gradient
+        for slot in optimizer.slots.values():
+            if slot.parameter.grad is not None and (whole or slot.geometry is None):
+                yield slot.parameter.grad
+        if whole:
+            return
+        for index, group in enumerate(optimizer.param_groups):
+            ready = [
+                s for s in optimizer.slots.values() if s.group_index == index and s.geometry is not None and s.ready
+            ]
+            for bundle in optimizer.bundles(ready, group):
+                optimizer.refresher.refresh(bundle)
+                for slot, state in zip(bundle.slots, bundle.states, strict=True):
+                    if slot.parameter.grad is not None:
+                        low = torch.empty(bundle.geometry.low_shape, device=slot.parameter.device)
+                        optimizer.project_into(low, slot, state)
+                        slot.low, slot.parameter.grad = low, None
+                    assert slot.low is not None
+                    yield slot.low

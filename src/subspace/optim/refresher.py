@@ -1,0 +1,133 @@
+"""New bases for weights whose turn it is, and what follows for their moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subspace.core.seeding import derive_seed
+from subspace.linalg.angles import overlap
+from subspace.linalg.sketch import mix_seed
+from subspace.optim.bases import read_bases, write_bases
+from subspace.optim.lowbit import read_moment, write_moment
+from subspace.optim.slots import Bundle, Slot
+from subspace.projection.basis import find_bases
+from subspace.projection.geometry import Geometry
+from subspace.projection.refresh import due, next_interval, transport
+
+__all__ = ["Observer", "Refreshed", "Refresher", "forget_moments"]
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What an observer is shown of one refresh; to look at, not to change.
+
+    Attributes:
+        step: Number of the update that begins with the new bases, counted from 1.
+        gradient: (.., m, n).
+        before: The old bases; None at the first refresh.
+        after: The new ones.
+    """
+
+    slot: Slot
+    step: int
+    gradient: Tensor
+    before: tuple[Tensor, ...] | None
+    after: tuple[Tensor, ...]
+
+
+Observer = Callable[[Refreshed], None]
+
+
+class Refresher:
+    """Keeps `basis` (and `basis_right`) in the states of projected weights.
+
+    Args:
+        seed: Of estimated bases; weights refreshed in one step share it, so that the order of refreshes does not count.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.observer: Observer | None = None
+
+    def refresh(self, bundle: Bundle) -> None:
+        """Find new bases where they are due and the whole gradient is there."""
+        turn = [
+            (slot, state)
+            for slot, state in zip(bundle.slots, bundle.states, strict=True)
+            if slot.low is None and self.is_due(slot, state)
+        ]
+        if turn:
+            slots, states = zip(*turn, strict=True)
+            self.find(slots, states, bundle.group["betas"])
+
+    def is_due(self, slot: Slot, state: State) -> bool:
+        """Return whether the next update of a weight begins with a new basis."""
+        return due(state["step"], state["interval"], slot.phase)
+
+    def find(self, slots: Sequence[Slot], states: Sequence[State], betas: tuple[float, float]) -> None:
+        """Find new bases for weights of one geometry from their present gradients."""
+        geometry, settings = slots[0].geometry, slots[0].settings
+        assert geometry is not None
+        previous = [read_bases(state, geometry) for state in states]
+        gradients = [slot.gradient for slot in slots]
+        seeds = [
+            derive_seed(self.seed, "basis", state["step"], slot.index if settings.basis == "random" else -1)
+            for slot, state in zip(slots, states, strict=True)
+        ]
+        fresh = find_bases(gradients, geometry, settings.basis, previous, seeds)
+        for slot, state, gradient, before, after in zip(slots, states, gradients, previous, fresh, strict=True):
+            if before is not None:
+                usable = _usable(gradient)  # zeros and NaN say nothing: the old basis stays
+                after = tuple(torch.where(usable, new, old) for new, old in zip(after, before, strict=True))
+            after = write_bases(state, geometry, after, settings.basis_bits)
+            if before is not None:
+                _carry(slot, state, geometry, before, after, betas)
+            if self.observer is not None:
+                self.observer(Refreshed(slot, state["step"] + 1, gradient, before, after))
+
+
+def forget_moments(state: State) -> None:
+    """Set moments to zero and let their bias correction begin again."""
+    state["age"] = 0
+    for key, value in state.items():
+        if isinstance(value, Tensor) and key.startswith(("exp_avg", "hessian")):
+            value.zero_()
+
+
+def _carry(
+    slot: Slot,
+    state: State,
+    geometry: Geometry,
+    before: tuple[Tensor, ...],
+    after: tuple[Tensor, ...],
+    betas: tuple[float, float],
+) -> None:
+    """Do to the moments what the settings say, and lengthen or shorten an adaptive interval."""
+    settings = slot.settings
+    if settings.refresh == "adaptive":
+        moved = min(float(overlap(old, new).min()) for old, new in zip(before, after, strict=True))
+        state["interval"] = next_interval(state["interval"], settings.refresh_interval, moved)
+    if settings.moments == "zero":
+        forget_moments(state)
+    elif settings.moments == "transport":
+        bits, shape = settings.state_bits, geometry.low_shape
+        first = read_moment(state, "exp_avg", shape, bits, signed=True)
+        second = read_moment(state, "exp_avg_sq", shape, bits, signed=False)
+        transport((first, second), geometry, before, after, age=state["age"], betas=betas)
+        seed = mix_seed(settings.seed, slot.index, state["step"], 1)
+        write_moment(state, "exp_avg", first, bits, seed=seed)
+        write_moment(state, "exp_avg_sq", second, bits, seed=seed + 1)
+
+
+def _usable(gradient: Tensor) -> Tensor:
+    """Return a 0-dim bool: the gradient is finite and not all zero."""
+    size = torch.linalg.vector_norm(gradient, dtype=torch.float32)
+    usable: Tensor = torch.isfinite(size) & (size > 0)
+    return usable

@@ -1,0 +1,83 @@
+"""Fira: GaLore plus what the projection leaves out, scaled as Adam scaled the projection.
+
+    R = P^T G ;  N = adam(R) ;  phi_j = |N_j| / (|R_j| + 1e-8)  for every column j of R (right: every row)
+    S = (I - P P^T) G diag(phi), limited in the growth of its norm
+    W <- (1 - lr wd) W - lr scale (P N + S)
+
+fidelity `reference`: S = (G - scale P R) diag(phi), limited, and W <- W - lr (scale P N + S); equal for scale 1.
+
+S is never formed. P N + S = P (N - R diag(phi)) + G diag(phi), and for orthonormal P
+|S|^2 = sum_j phi_j^2 (|G_j|^2 - |R_j|^2), so that a step reads the gradient three times and writes the weight twice.
+
+References: Chen et al. 2024, arXiv 2410.01623, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.limiter import limited
+from subspace.optim.lowbit import add_moments
+from subspace.optim.settings import ProjectionSettings
+from subspace.optim.slots import Bundle, Slot
+from subspace.optim.weights import writable
+from subspace.projection.geometry import Geometry
+
+__all__ = ["ResidualAdamW", "channel_axis", "channel_norms"]
+
+
+class ResidualAdamW(SubspaceOptimizer):
+    """AdamW in a subspace plus the scaled residual; known as Fira.
+
+    State of a projected weight: that of `ProjectedAdamW`, and `limiter_norm`, one number per matrix of a stack.
+    """
+
+    needs_whole_gradient: ClassVar[bool] = True
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings(scale=0.25)
+
+    def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
+        state: dict[str, Any] = {"limiter_norm": torch.zeros(geometry.stack, device=device)}
+        add_moments(state, ("exp_avg", "exp_avg_sq"), geometry.low_shape, settings.state_bits, device)
+        return state
+
+    def update_bundle(self, bundle: Bundle) -> None:
+        lows = self.low_gradients(bundle)
+        directions = self.directions(bundle, lows)
+        for slot, state, low, direction in zip(bundle.slots, bundle.states, lows, directions, strict=True):
+            self._update_one(bundle, slot, state, low, direction)
+
+    def _update_one(self, bundle: Bundle, slot: Slot, state: dict[str, Any], low: Tensor, direction: Tensor) -> None:
+        gradient, scale, rate = slot.gradient, bundle.settings.scale, bundle.group["lr"]
+        published = bundle.settings.fidelity == "paper"
+        axis = channel_axis(bundle.geometry)
+        low_norms = channel_norms(low, axis)
+        # the limiter compares norms without bias correction, as `direction` is with it
+        phi = channel_norms(direction, axis) / bundle.correction / (low_norms + 1e-8)
+        outside = channel_norms(gradient, axis).square()
+        removed = 1.0 if published else scale * (2.0 - scale)
+        outside = (outside - removed * low_norms.square()).clamp_(min=0.0)
+        norm = (phi.square() * outside).sum(dim=(-2, -1)).sqrt()
+        phi = phi * limited(state, norm)[..., None, None] * bundle.correction
+        inside = direction.sub_(low.mul_(phi))
+        projector, seed = self.projector(slot, state), self.rounding_seed(slot, bundle.step)
+        with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
+            projector.to(weight).add_lifted(weight, inside.to(weight.dtype), beta=bundle.kept, alpha=-rate * scale)
+            weight.addcmul_(
+                gradient.to(weight.dtype), phi.to(weight.dtype), value=-rate * (scale if published else 1.0)
+            )
+            bundle.decay_after(weight)
+
+
+def channel_axis(geometry: Geometry) -> int:
+    """Return the dimension over which a channel's norm is taken: rows for a left basis, columns for a right one."""
+    return -2 if geometry.side == "left" else -1
+
+
+def channel_norms(matrix: Tensor, axis: int) -> Tensor:
+    """Return float32 norms along `axis`, which stays as a dimension of size 1."""
+    norms: Tensor = torch.linalg.vector_norm(matrix, dim=axis, keepdim=True, dtype=torch.float32)
+    return norms

@@ -1,0 +1,161 @@
+"""Flora: Adafactor on the whole gradient, with a momentum kept in a random subspace that is drawn anew.
+
+    U = G as Adafactor normalises it
+    down(X) = A X, up(Y) = A^T Y with A (r, m) of N(0, 1/r) for m < n;  down(X) = X B, up(Y) = Y B^T, B (n, r), else
+    D = (1 - b1) U + b1 up(M)
+    every `refresh_interval` steps: M <- down'(up(M)) with the next projection, which is used from then on
+    M <- b1 M + (1 - b1) down(U)
+    D <- D / max(1, rms(D) / clip) ;  W <- W - wd lr_t W ;  W <- W - lr_t D
+
+E[up(down(X))] = X: the projection is an unbiased, noisy identity, made again from its seed whenever it is used. Weights
+whose sides differ more than fourfold (embeddings) or are smaller than the rank keep a whole momentum.
+
+The official code draws from torch's generators, which differ between devices; here a counter does, for both fidelities.
+
+References: Hao et al. 2024, arXiv 2402.03293, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from subspace.core.seeding import derive_seed
+from subspace.linalg.sketch import gaussian
+from subspace.optim.adafactor import AdafactorRule, decay_
+from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.settings import ProjectionSettings
+from subspace.optim.slots import Bundle, Group, Slot
+from subspace.optim.weights import writable
+from subspace.plan.shapes import TensorSpec
+from subspace.projection.geometry import Geometry, geometry_of
+from subspace.projection.projector import Projector
+
+__all__ = ["SketchedAdafactor"]
+
+_MAX_RATIO = 4
+
+
+class SketchedAdafactor(SubspaceOptimizer):
+    """Adafactor with a sketched momentum; known as Flora.
+
+    State of a projected weight: `step`, `age`, `interval`, the factors `exp_avg_sq_row` and `exp_avg_sq_col` of the
+    whole gradient, `exp_avg` of the low-rank shape, and `basis_seed`.
+
+    Args:
+        lr: Learning rate; None with `relative_step`.
+        eps: Added to the square of the gradient, and the least root mean square of a weight.
+        beta1: Decay of the momentum.
+        rule: Other arguments of `AdafactorRule`.
+    """
+
+    needs_whole_gradient: ClassVar[bool] = True
+    built_in: ClassVar[ProjectionSettings] = ProjectionSettings(refresh_interval=1000, basis="random")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | None = None,
+        eps: tuple[float, float] = (1e-30, 1e-3),
+        weight_decay: float = 0.0,
+        *,
+        beta1: float = 0.9,
+        clip_threshold: float = 1.0,
+        decay_rate: float = -0.8,
+        scale_parameter: bool = True,
+        relative_step: bool | None = None,
+        warmup_init: bool = False,
+        **options: Any,
+    ) -> None:
+        relative = lr is None if relative_step is None else relative_step
+        self.rule = AdafactorRule(eps, clip_threshold, decay_rate, beta1, scale_parameter, relative, warmup_init)
+        self.rule.check(lr)
+        super().__init__(params, lr, (beta1, 0.0), eps, weight_decay, **options)  # type: ignore[arg-type]  # its own lr and eps
+
+    @classmethod
+    def geometry(cls, shape: tuple[int, ...], rank: int, settings: ProjectionSettings) -> Geometry | None:
+        found = geometry_of(shape, rank, settings.side)
+        if found is None or min(found.m, found.n) < rank or len(shape) != 2:
+            return None
+        return found if max(found.m, found.n) <= _MAX_RATIO * min(found.m, found.n) else None
+
+    def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
+        state = self.rule.new_state(geometry.matrix_shape, False, settings.state_bits, device)
+        add_moments(state, ("exp_avg",), geometry.low_shape, settings.state_bits, device)
+        return state
+
+    def new_plain_state(
+        self, shape: tuple[int, ...], settings: ProjectionSettings, device: torch.device
+    ) -> dict[str, Any]:
+        return {"step": 0, **self.rule.new_state(shape, True, settings.state_bits, device)}
+
+    def kept_bases(self, slot: Slot) -> tuple[TensorSpec, ...]:
+        return ()
+
+    def step_slots(self, slots: list[Slot], group_index: int) -> None:
+        group = self.param_groups[group_index]
+        for slot in slots:
+            if slot.geometry is None:
+                self._step_plain(slot, group)
+        for bundle in self.bundles([slot for slot in slots if slot.geometry is not None], group):
+            self.update_bundle(bundle)
+            for state in bundle.states:
+                state["step"] += 1
+                state["age"] += 1
+
+    def update_bundle(self, bundle: Bundle) -> None:
+        for slot, state in zip(bundle.slots, bundle.states, strict=True):
+            gradient = slot.gradient.float()
+            shape = bundle.geometry.matrix_shape
+            with writable(slot.parameter, shape, self.rounding_seed(slot, bundle.step), wide=True) as weight:
+                rate = self.rule.rate(weight, bundle.group["lr"], bundle.step)
+                update = self.rule.normalized(state, gradient, bundle.step)
+                update = self.rule.clipped(self._with_momentum(slot, state, bundle, update)).mul_(rate)
+                decay_(weight, bundle.group, rate)
+                weight.sub_(update, alpha=bundle.settings.scale)
+
+    def _with_momentum(self, slot: Slot, state: dict[str, Any], bundle: Bundle, update: Tensor) -> Tensor:
+        """Return (1 - b1) U + b1 up(M), and move the momentum."""
+        beta1, bits, shape = self.rule.beta1, bundle.settings.state_bits, bundle.geometry.low_shape
+        assert beta1 is not None
+        if "basis_seed" not in state:
+            state["basis_seed"] = derive_seed(slot.settings.seed, "sketch", slot.index, 0)
+        momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
+        projector = self.projector(slot, state)
+        lifted = projector.lift(momentum)
+        if bundle.step % bundle.settings.refresh_interval == slot.phase:
+            state["basis_seed"] = derive_seed(slot.settings.seed, "sketch", slot.index, bundle.step)
+            projector = self.projector(slot, state)
+            momentum = projector.project(lifted)
+        # products apart from sums: up(down(.)) magnifies what a fused multiply-add would round otherwise
+        momentum = momentum.mul_(beta1).add_(projector.project(update).mul_(1.0 - beta1))
+        seed = self.rounding_seed(slot, bundle.step) + 1
+        write_moment(state, "exp_avg", momentum, bits, seed=seed)
+        return update.mul_(1.0 - beta1).add_(lifted.mul_(beta1))
+
+    def projector(self, slot: Slot, state: dict[str, Any]) -> Projector:
+        geometry, device = slot.geometry, slot.parameter.device
+        assert geometry is not None
+        basis = gaussian(state["basis_seed"], geometry.basis_shapes["basis"], device=device)
+        return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
+
+    def _step_plain(self, slot: Slot, group: Group) -> None:
+        assert slot.parameter.grad is not None
+        gradient, state, bits = slot.parameter.grad.float(), self.state[slot.parameter], slot.settings.state_bits
+        shape, beta1 = tuple(gradient.shape), self.rule.beta1
+        assert beta1 is not None
+        if not state:
+            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
+        state["step"] = step = state["step"] + 1
+        with writable(slot.parameter, shape, self.rounding_seed(slot, step), wide=True) as weight:
+            rate = self.rule.rate(weight, group["lr"], step)
+            momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
+            momentum.mul_(beta1).add_(self.rule.normalized(state, gradient, step), alpha=1.0 - beta1)
+            write_moment(state, "exp_avg", momentum, bits, seed=self.rounding_seed(slot, step) + 1)
+            decay_(weight, group, rate)
+            weight.sub_(self.rule.clipped(momentum).mul_(rate))

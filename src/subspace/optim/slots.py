@@ -1,0 +1,165 @@
+"""Parameters as a subspace optimizer sees them, and bundles of like ones that are updated together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subspace.core.errors import ConfigError
+from subspace.optim.direction import uncorrected_eps
+from subspace.optim.settings import ProjectionSettings
+from subspace.projection.geometry import Geometry
+
+__all__ = ["Bundle", "Scratch", "Slot", "as_groups", "bundles", "decay_rate"]
+
+Group = dict[str, Any]
+
+_BUNDLE_ELEMENTS = {"cpu": 2**18}
+"""Low-rank elements handled at once: on a CPU so many as its caches hold; elsewhere launches cost more."""
+_DEFAULT_BUNDLE_ELEMENTS = 2**26
+
+
+@dataclass(eq=False)
+class Slot:
+    """One parameter and what is known of it.
+
+    Attributes:
+        geometry: How it is projected; None if it is not.
+        index: Place among all parameters of the optimizer.
+        group_index: Place of its group.
+        phase: Of staggered refreshes.
+        low: Low-rank gradient accumulated so far: with updates in the backward pass, or after clipping.
+    """
+
+    parameter: nn.Parameter
+    name: str
+    settings: ProjectionSettings
+    geometry: Geometry | None
+    index: int
+    group_index: int
+    phase: int = 0
+    low: Tensor | None = None
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient as a matrix or a stack of matrices."""
+        assert self.parameter.grad is not None
+        assert self.geometry is not None
+        return self.parameter.grad.reshape(self.geometry.matrix_shape)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to update it with."""
+        return self.parameter.grad is not None or self.low is not None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Projected weights of one group, shape, type and age, updated together."""
+
+    slots: tuple[Slot, ...]
+    states: tuple[dict[str, Any], ...]
+    geometry: Geometry
+    settings: ProjectionSettings
+    group: Group
+
+    @property
+    def step(self) -> int:
+        """Number of this update, counted from 1."""
+        return int(self.states[0]["step"]) + 1
+
+    @property
+    def age(self) -> int:
+        """Updates that the moments have seen, this one included."""
+        return int(self.states[0]["age"]) + 1
+
+    @property
+    def eps(self) -> float:
+        """The eps for torch's formula: official code adds it before the bias correction."""
+        eps: float = self.group["eps"]
+        if self.settings.fidelity == "reference":
+            return uncorrected_eps(eps, self.group["betas"][1], self.age)
+        return eps
+
+    @property
+    def correction(self) -> float:
+        """sqrt(1 - b2^t) / (1 - b1^t): a bias-corrected direction over one that is not."""
+        beta1, beta2 = self.group["betas"]
+        return float(math.sqrt(1 - beta2**self.age) / (1 - beta1**self.age))
+
+    @property
+    def kept(self) -> float:
+        """Factor on the weight in the pass that updates it; 1 where decay comes afterwards."""
+        return 1.0 if self.settings.fidelity == "reference" else 1.0 - decay_rate(self.group)
+
+    def decay_after(self, weight: Tensor) -> None:
+        """Decay a weight that has been updated, as official codes do."""
+        if self.settings.fidelity == "reference" and decay_rate(self.group):
+            weight.add_(weight, alpha=-decay_rate(self.group))
+
+
+def decay_rate(group: Group) -> float:
+    """Return lr * decay."""
+    return float(group["lr"]) * float(group["weight_decay"])
+
+
+class Scratch:
+    """Float32 buffers that are used again at every step, so that a step allocates nothing large."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, torch.device], Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Return a buffer of `shape` with arbitrary content; the last one of that name becomes invalid."""
+        size = math.prod(shape)
+        buffer = self._buffers.get((name, device))
+        if buffer is None or buffer.numel() < size:
+            buffer = self._buffers[name, device] = torch.empty(size, device=device)
+        return buffer[:size].view(shape)
+
+
+def bundles(slots: Iterable[Slot], states: Mapping[Tensor, dict[str, Any]], group: Group) -> Iterator[Bundle]:
+    """Yield slots of one group in bundles of one geometry, settings, type, device, step and age, in their order."""
+    found: dict[tuple[Any, ...], list[Slot]] = {}
+    for slot in slots:
+        parameter, state = slot.parameter, states[slot.parameter]
+        key = (slot.geometry, slot.settings, parameter.dtype, parameter.device, state["step"], state["age"])
+        found.setdefault(key, []).append(slot)
+    for (geometry, settings, _, device, *_), members in found.items():
+        limit = _BUNDLE_ELEMENTS.get(device.type, _DEFAULT_BUNDLE_ELEMENTS)
+        size = max(1, limit // math.prod(geometry.low_shape))
+        for first in range(0, len(members), size):
+            chosen = tuple(members[first : first + size])
+            yield Bundle(chosen, tuple(states[slot.parameter] for slot in chosen), geometry, settings, group)
+
+
+def as_groups(params: Iterable[Any], rank: int | None) -> list[Any]:
+    """Return groups: those given, or a projected one of all matrices and a plain one of the rest.
+
+    Raises:
+        ConfigError: E-CFG-014 if a rank stands beside groups, which have their own.
+    """
+    items = list(params)
+    if any(isinstance(item, dict) for item in items):
+        if rank is not None:
+            raise ConfigError(
+                "E-CFG-014",
+                where="rank",
+                found="a rank beside parameter groups",
+                action="Give each group that is to be projected its own rank.",
+            )
+        return items
+    if rank is None:
+        return [{"params": items}]
+    matrices: list[Any] = []
+    rest: list[Any] = []
+    for item in items:
+        tensor = item[1] if isinstance(item, tuple) else item
+        (matrices if tensor.ndim >= 2 else rest).append(item)
+    groups: list[dict[str, Any]] = [{"params": matrices, "rank": rank}, {"params": rest}]
+    return [group for group in groups if group["params"]]
