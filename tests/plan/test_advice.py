@@ -10,8 +10,9 @@ import torch
 from subspace.plan.advice import suggest, suggestions
 from subspace.plan.graph import measure
 from subspace.plan.plan import Batch, Plan
+from subspace.training.loss import summed_loss
 
-from .live import block_linears, build, lora
+from .live import FAMILIES, block_linears, build, lora
 from .test_plan import full_plan, inventory_of, lora_plan
 
 
@@ -35,6 +36,7 @@ def measured(batch: Batch) -> Plan:
         length=batch.length,
         padded=True,
         gradient_checkpointing=batch.gradient_checkpointing,
+        loss=lambda live, inputs: summed_loss(live, inputs, task, batch.loss_chunk_tokens),
     )
     return lora_plan(inventory_of("llama"), batch=batch, cost=cost)
 
@@ -52,6 +54,18 @@ def measured(batch: Batch) -> Plan:
 def test_promise_is_what_the_next_plan_saves(large: Plan, override: str, batch: Batch) -> None:
     real = large.peak_bytes - measured(batch).peak_bytes
     assert saved(large)[override] == pytest.approx(real, rel=0.1)
+
+
+def test_chunks_save_the_logits_where_these_weigh_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, settings = FAMILIES["llama"]
+    monkeypatch.setitem(FAMILIES, "llama", (task, settings | {"num_hidden_layers": 1, "vocab_size": 4096}))
+    whole, chunked = (measured(Batch(4, 256, loss_chunk_tokens=size)) for size in (None, 256))
+    promised = saved(whole)["training.loss_chunk_tokens=256"]
+    assert promised == pytest.approx(whole.peak_bytes - chunked.peak_bytes, rel=0.1)
+    assert promised > 0.5 * whole.peak_bytes
+    assert not any("loss_chunk" in name for name in saved(chunked))
+    few = measured(Batch(1, 256))
+    assert not any("loss_chunk" in name for name in saved(few))
 
 
 def test_shorter_rows_save_at_least_what_is_promised(large: Plan) -> None:

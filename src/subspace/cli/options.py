@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from subspace.config.load import Document
     from subspace.pipeline.run_config import RunConfig
 
-__all__ = ["Debug", "Given", "load_run_config", "require_new_file", "split_given"]
+__all__ = ["Debug", "Given", "load_run_config", "repeated", "require_new_file", "split_given"]
 
 Given = Annotated[
     list[str] | None,
@@ -51,6 +51,22 @@ def split_given(given: Sequence[str] | None) -> tuple[Path | None, list[str]]:
                 "E-CLI-002", where="command line", found=repr(item), expected="an override such as training.seed=1"
             )
     return recipe, items
+
+
+def repeated(
+    given: Sequence[str] | None,
+    override: Sequence[str] | None,
+    named: Mapping[str, object],
+    *,
+    seed: str | None,
+    platform: str | None,
+) -> list[str]:
+    """Return the words of a command line that says the same; `named` are its options that have a value."""
+    recipe, overrides = split_given(given)
+    overrides += list(override or ())
+    named = {**named, "--seed": seed, "--platform": platform}
+    options = [word for name, value in named.items() if value is not None for word in (name, str(value))]
+    return [*([str(recipe)] if recipe else []), *options, *overrides]
 
 
 def require_new_file(path: Path, where: str) -> None:

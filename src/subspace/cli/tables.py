@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from subspace.core.units import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
     from subspace.pipeline.results import RunResult
+    from subspace.plan.fit import Fit
     from subspace.report.compare import Comparison
 
-__all__ = ["comparison_lines", "demo_table", "run_table"]
+__all__ = ["comparison_lines", "demo_table", "fit_table", "fitting_command", "run_table"]
 
 
 def demo_table(base: Mapping[str, float], results: Mapping[str, RunResult]) -> Table:
@@ -53,6 +57,38 @@ def run_table(summary: Mapping[str, Any]) -> Table:
     for name, value in summary["metrics"].items():
         table.add_row(name, "", f"{value:.4f}")
     return table
+
+
+def fit_table(fit: Fit) -> Table:
+    """Return every change that was planned, with the peak that it leads to on top of those kept before it."""
+    title = f"what makes it fit into {format_bytes(fit.limit_bytes)}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("override, and what it costs", overflow="fold")
+    table.add_column("predicted peak", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    first = "fits" if fit.first_bytes <= fit.limit_bytes else "too much"
+    table.add_row("the recipe as it is", format_bytes(fit.first_bytes), first)
+    for trial in fit.trials:
+        peak = "" if trial.peak_bytes is None else format_bytes(trial.peak_bytes)
+        told = "refused" if trial.peak_bytes is None else "no gain" if not trial.kept else "too much"
+        lines = "\n".join((*trial.overrides, f"  {trial.reason or trial.cost}"))
+        table.add_row(
+            Text(lines), peak, "fits" if trial.kept and trial.fits else told, style=None if trial.kept else "dim"
+        )
+    return table
+
+
+def fitting_command(words: Sequence[str], overrides: Sequence[str], own_key: Callable[[str], str] = str) -> str:
+    """Return the command that trains what `words` name, with overrides in place of those of the same keys.
+
+    Args:
+        words: What was given: recipe, options, overrides.
+        overrides: What takes precedence.
+        own_key: Returns our name of a dotted key.
+    """
+    replaced = {override.partition("=")[0] for override in overrides}
+    kept = [word for word in words if own_key(word.partition("=")[0]) not in replaced]
+    return shlex.join(["subspace", "train", *kept, *overrides])
 
 
 def comparison_lines(made: Comparison) -> list[str]:

@@ -13,6 +13,7 @@ __all__ = ["Suggestion", "suggest", "suggestions"]
 _NF4_BYTES = 0.516
 """Of a weight in nf4 with double quantization (4 bits, a byte per 64 weights, and their scales)."""
 _MIN_LENGTH = 64
+_CHUNK = 256
 _MIN_SHARE = 0.01
 """Savings below this share of the peak are not worth a run."""
 
@@ -70,6 +71,11 @@ def _smaller_batches(plan: Plan) -> list[Suggestion]:
     if not batch.gradient_checkpointing:
         rest = plan.transient_bytes - plan.activation_bytes + _checkpointed_bytes(plan)
         found.append(Suggestion("training.gradient_checkpointing=true", "blocks are computed twice", saved(rest)))
+    positions = batch.batch_size * batch.length
+    if batch.loss_chunk_tokens is None and plan.task != "classification" and positions >= 2 * _CHUNK:
+        rest = plan.transient_bytes - round(plan.logits_bytes * (1 - _CHUNK / positions))
+        effect = "logits are made and used piece by piece"
+        found.append(Suggestion(f"training.loss_chunk_tokens={_CHUNK}", effect, saved(rest)))
     if batch.length >= 2 * _MIN_LENGTH:
         override = f"data.max_length={batch.length // 2}"
         found.append(Suggestion(override, "longer rows are cut", saved(plan.transient_bytes / 2)))
