@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -114,3 +115,14 @@ def test_ci_runs_what_the_readme_says() -> None:
     assert "make test" in ENGLISH
     assert {"demo:", "test:", "check:"} <= {line.split(" ")[0] for line in makefile.splitlines() if ":" in line}
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_method_pages_are_those_of_the_cards() -> None:
+    spec = importlib.util.spec_from_file_location("method_pages", ROOT / "scripts" / "method_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    wanted = script.pages()
+    found = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "methods").iterdir()}
+    assert found == wanted, "run python scripts/method_pages.py"

@@ -62,6 +62,8 @@ def test_card_is_complete(name: str) -> None:
     assert card.name == name == method_class.config_class.model_fields["name"].default
     assert card.summary.endswith(".")
     assert card.low_rank.endswith(".")
+    assert card.use_when.endswith(".")
+    assert card.cost
     assert "\n" not in card.summary
     assert card.reference or card.family == "full"
     assert card.mergeable is (card.family != "prompt")

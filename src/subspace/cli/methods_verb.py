@@ -22,6 +22,7 @@ def verb(name: Annotated[str | None, typer.Argument(help="Show one method's whol
     method = REGISTRY.load(name)
     card = method.card
     print(f"{card.name}: {card.summary}\nlow-rank: {card.low_rank}\nreference: {card.reference or 'none'}")
+    print(f"use it: {card.use_when}\ncost of an (m, n) weight: {card.cost}")
     print(f"can be merged into plain weights: {'yes' if card.mergeable else 'no'}")
     for index, text in enumerate(card.differs, start=1):
         print(f"differs from the paper ({index}): {text}")

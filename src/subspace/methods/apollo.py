@@ -59,6 +59,11 @@ class Apollo(ProjectedMethod):
         family="projection",
         reference="Zhu et al. 2024, arXiv 2412.05270",
         low_rank="Moments of the projected weights; the change of a weight has full rank at every step.",
+        use_when=(
+            "Full training near the memory of SGD with the speed of a cheap step; it follows the raw "
+            "gradient, so give it large batches."
+        ),
+        cost="m n trained numbers; state 2 n' r + 1 for n' = max(m, n); one product of 2 m n r FLOPs a step",
         refuses=(*SHARED_REFUSALS, *WHOLE_GRADIENT_REFUSALS, *optimizer_refusals("ChannelScaledAdamW")),
         differs=DIFFERS,
     )

@@ -43,6 +43,8 @@ class ApolloMini(Apollo):
         family="projection",
         reference="Zhu et al. 2024, arXiv 2412.05270",
         low_rank="Moments of the projected weights, rank 1; the change of a weight has full rank at every step.",
+        use_when="As apollo, where no memory is left at all.",
+        cost="m n trained numbers; state 2 n' + 1 for n' = max(m, n)",
         refuses=(*SHARED_REFUSALS, *WHOLE_GRADIENT_REFUSALS, *optimizer_refusals("ChannelScaledAdamW")),
         differs=DIFFERS,
     )

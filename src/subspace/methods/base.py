@@ -71,6 +71,10 @@ class MethodCard:
     """Authors, year, arXiv id; "" for none."""
     low_rank: str
     """What is low-rank, in plain words."""
+    use_when: str
+    """When to choose it, and when not: one or two sentences."""
+    cost: str
+    """What it trains and keeps for one (m, n) weight, as formulas."""
     mergeable: bool = True
     refuses: tuple[Refusal, ...] = ()
     differs: tuple[str, ...] = ()

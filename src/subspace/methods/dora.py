@@ -39,6 +39,8 @@ class Dora(LowRankMethod):
         family="adapter",
         reference="Liu et al. 2024, arXiv 2402.09353",
         low_rank="The change of every adapted weight's direction has rank r before it is normalised.",
+        use_when="Where LoRA of the same rank stays behind full training and a slower step is no matter.",
+        cost="(m + n) r + m trained numbers, twice as many of state; each step forms B A, an (m, n) product",
         differs=("With dropout the base product inside the gain sees the dropped input, as in PEFT.",),
     )
     config_class = DoraConfig

@@ -57,6 +57,8 @@ class Eva(LowRankMethod):
         family="adapter",
         reference="Paischer et al. 2024, arXiv 2410.07170",
         low_rank="The change of every adapted weight has rank r and starts in the main directions of its inputs.",
+        use_when="Where the data differ from what the model was trained on; it reads some batches before it starts.",
+        cost="(m + n) r trained numbers, twice as many of state; forward passes over num_batches batches at the start",
         differs=(
             "Ranks stay equal unless rho is given.",
             "Directions that have not settled after num_batches forward passes are taken as they are.",

@@ -47,6 +47,11 @@ class Fira(ProjectedMethod):
         family="projection",
         reference="Chen et al. 2024, arXiv 2410.01623",
         low_rank="Moments of the projected weights; the change of a weight has full rank at every step.",
+        use_when=(
+            "Where GaLore's memory is right and its result is not: it uses the whole gradient. It needs the "
+            "gradient at the step."
+        ),
+        cost="as galore, and one number; the step reads the gradient and the weight once more",
         refuses=(*SHARED_REFUSALS, *WHOLE_GRADIENT_REFUSALS, *optimizer_refusals("ResidualAdamW")),
         differs=(
             "scale acts on both parts, as in the paper's algorithm; fidelity reference leaves the outer part unscaled "

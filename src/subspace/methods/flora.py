@@ -54,6 +54,8 @@ class Flora(ProjectedMethod):
         family="projection",
         reference="Hao et al. 2024, arXiv 2402.03293",
         low_rank="The momentum; the second moment is factored, and the change of a weight has full rank.",
+        use_when="Where even GaLore's bases are too much, and a noisy momentum is no matter.",
+        cost="m n trained numbers; state n' r + m + n; the projection is made again from a seed at every step",
         refuses=(*SHARED_REFUSALS, *WHOLE_GRADIENT_REFUSALS, *optimizer_refusals("SketchedAdafactor")),
         differs=(
             "Random numbers come from a counter and are the same on every device.",

@@ -36,6 +36,10 @@ class Full(Method):
         family="full",
         reference="",
         low_rank="Nothing.",
+        use_when=(
+            "The bound that the others are measured against; choose it where weights, gradients and two moments fit."
+        ),
+        cost="m n trained numbers, m n gradients, 2 m n of state",
         refuses=(Refusal("model.quantization", ("int8", "nf4"), _QUANTIZED),),
     )
     config_class = FullConfig

@@ -49,6 +49,13 @@ class GaLore(ProjectedMethod):
         family="projection",
         reference="Zhao et al. 2024, arXiv 2403.03507",
         low_rank="Gradients and moments of the projected weights; the change of a weight has any rank in the end.",
+        use_when=(
+            "Full training where Adam's moments do not fit. With update in_backward the gradients need no room either."
+        ),
+        cost=(
+            "m n trained numbers; state m' r + 2 n' r for m' = min(m, n), n' = max(m, n); two products of 2 m "
+            "n r FLOPs a step, one decomposition every refresh_interval steps"
+        ),
         refuses=(*SHARED_REFUSALS, *optimizer_refusals("ProjectedAdamW")),
         differs=(
             "Weight decay is decoupled and comes before the update, as in AdamW; fidelity reference decays after it.",

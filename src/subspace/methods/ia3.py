@@ -48,6 +48,8 @@ class Ia3(AdapterMethod):
         family="adapter",
         reference="Liu et al. 2022, arXiv 2205.05638",
         low_rank="Nothing: the change of a weight is diagonal, one number per row or column.",
+        use_when="The fewest trained numbers that still fold into the weights; for small shifts of a capable model.",
+        cost="m or n trained numbers, twice as many of state",
     )
     config_class = Ia3Config
     peft_config = "IA3Config"

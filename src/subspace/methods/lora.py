@@ -55,6 +55,10 @@ class Lora(LowRankMethod):
         family="adapter",
         reference="Hu et al. 2021, arXiv 2106.09685",
         low_rank="The change of every adapted weight has rank r.",
+        use_when=(
+            "The usual first choice: little memory, many tools that load its adapters. Its change cannot exceed rank r."
+        ),
+        cost="(m + n) r trained numbers, as many gradients, twice as many of state; the base needs no gradient",
         differs=("Biases are never trained.",),
     )
     config_class = LoraConfig

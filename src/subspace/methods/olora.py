@@ -33,6 +33,8 @@ class Olora(BaseChangeMethod):
         family="adapter",
         reference="Buyukakyuz 2024, arXiv 2406.01775",
         low_rank="The trained part starts as r orthonormal columns of each weight's QR decomposition times their rows.",
+        use_when="As PiSSA, with a cheaper start: a QR decomposition in place of a singular value decomposition.",
+        cost="(m + n) r trained numbers, twice as many of state; one QR decomposition of the weight at the start",
         refuses=BaseChangeMethod.refusals,
     )
     config_class = OloraConfig

@@ -42,6 +42,11 @@ class Pissa(BaseChangeMethod):
         family="adapter",
         reference="Meng et al. 2024, arXiv 2404.02948",
         low_rank="The trained part starts as the best rank-r approximation of each weight.",
+        use_when=(
+            "Where LoRA learns slowly: it starts in the directions that matter most to the weight. Not on "
+            "quantized weights."
+        ),
+        cost="(m + n) r trained numbers, twice as many of state; one decomposition of the weight at the start",
         refuses=BaseChangeMethod.refusals,
         differs=("The decomposition is exact unless niter is given.",),
     )

@@ -38,6 +38,11 @@ class Prefix(VirtualTokenMethod):
         family="prompt",
         reference="Li and Liang 2021, arXiv 2101.00190",
         low_rank="Nothing; what is small is the number of added positions.",
+        use_when="Where the weights must not change at all, and many tasks share one model at a time.",
+        cost=(
+            "2 v d trained numbers a layer for v tokens of width d, twice as many of state; attention reads v "
+            "more positions"
+        ),
         mergeable=False,
         refuses=(
             Refusal("data.packing", (True,), "Rows packed into one sequence would all share the first row's prefix."),

@@ -40,6 +40,8 @@ class Prompt(VirtualTokenMethod):
         family="prompt",
         reference="Lester et al. 2021, arXiv 2104.08691",
         low_rank="Nothing; what is small is the number of added positions.",
+        use_when="Where a task is to be told to a large frozen model by a few vectors; weak on small models.",
+        cost="v d trained numbers for v tokens of width d, twice as many of state; the input is v positions longer",
         mergeable=False,
         refuses=(
             Refusal("data.packing", (True,), "Rows packed into one sequence would all share the first row's prompt."),

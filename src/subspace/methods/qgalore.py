@@ -45,6 +45,8 @@ class QGaLore(ProjectedMethod):
         family="projection",
         reference="Zhang et al. 2024, arXiv 2407.08296",
         low_rank="Gradients and moments of the projected weights; the change of a weight has any rank in the end.",
+        use_when="GaLore in the least memory; with model.trained_weights int8 the weights are codes too.",
+        cost="m n trained numbers; state m' r / 2 + 2 n' r bytes and their scales; decompositions grow rare",
         refuses=(*SHARED_REFUSALS, *optimizer_refusals("QuantizedProjectedAdamW")),
         differs=(
             "Laziness is decided by the overlap of whole subspaces, which knows no signs, not by the cosine of first "

@@ -72,6 +72,14 @@ class Stella(LowRankMethod):
         family="adapter",
         reference="Li et al. 2025, arXiv 2510.01938",
         low_rank="The change of every adapted weight has rank r, in the form U S V^T with orthonormal U and V.",
+        use_when=(
+            "Where LoRA's two factors drift apart or the rank is tight: its bases stay orthonormal at any "
+            "learning rate."
+        ),
+        cost=(
+            "(m + n) r + r trained numbers (r + r^2 with a full S), twice as many of state; two r x r "
+            "eigenproblems in a step"
+        ),
         differs=(
             "The polar retraction solves an r x r eigenproblem instead of a singular value decomposition of (d, r).",
             "The exponential retraction needs no QR decomposition, so it also holds for a rank above d / 2.",

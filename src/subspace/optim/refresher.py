@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from subspace.core.seeding import derive_seed
-from subspace.linalg.angles import overlap
 from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import read_bases, write_bases
 from subspace.optim.lowbit import read_moment, write_moment
@@ -69,13 +68,14 @@ class Refresher:
 
     def is_due(self, slot: Slot, state: State) -> bool:
         """Return whether the next update of a weight begins with a new basis."""
-        return due(state["step"], state["interval"], slot.phase)
+        return "waiting" in state or due(state["step"], state["interval"], slot.phase)
 
     def find(self, slots: Sequence[Slot], states: Sequence[State], betas: tuple[float, float]) -> None:
         """Find new bases for weights of one geometry from their present gradients."""
         geometry, settings = slots[0].geometry, slots[0].settings
         assert geometry is not None
-        previous = [read_bases(state, geometry) for state in states]
+        # a basis found without a gradient is none
+        previous = [None if state.pop("waiting", 0) else read_bases(state, geometry) for state in states]
         gradients = [slot.gradient for slot in slots]
         seeds = [
             derive_seed(self.seed, "basis", state["step"], slot.index if settings.basis == "random" else -1)
@@ -83,9 +83,11 @@ class Refresher:
         ]
         fresh = find_bases(gradients, geometry, settings.basis, previous, seeds)
         for slot, state, gradient, before, after in zip(slots, states, gradients, previous, fresh, strict=True):
+            usable = _usable(gradient)  # zeros and NaN say nothing: the old basis stays, or a gradient is waited for
             if before is not None:
-                usable = _usable(gradient)  # zeros and NaN say nothing: the old basis stays
                 after = tuple(torch.where(usable, new, old) for new, old in zip(after, before, strict=True))
+            elif settings.fidelity == "paper" and not bool(usable.any()):
+                state["waiting"] = 1
             after = write_bases(state, geometry, after, settings.basis_bits)
             if before is not None:
                 _carry(slot, state, geometry, before, after, betas)
@@ -112,6 +114,8 @@ def _carry(
     """Do to the moments what the settings say, and lengthen or shorten an adaptive interval."""
     settings = slot.settings
     if settings.refresh == "adaptive":
+        from subspace.linalg.angles import overlap
+
         moved = min(float(overlap(old, new).min()) for old, new in zip(before, after, strict=True))
         state["interval"] = next_interval(state["interval"], settings.refresh_interval, moved)
     if settings.moments == "zero":
@@ -127,7 +131,7 @@ def _carry(
 
 
 def _usable(gradient: Tensor) -> Tensor:
-    """Return a 0-dim bool: the gradient is finite and not all zero."""
-    size = torch.linalg.vector_norm(gradient, dtype=torch.float32)
+    """Return a bool (.., 1, 1) for every matrix of a stack: it is finite and not all zero."""
+    size = torch.linalg.vector_norm(gradient, dim=(-2, -1), keepdim=True, dtype=torch.float32)
     usable: Tensor = torch.isfinite(size) & (size > 0)
     return usable
