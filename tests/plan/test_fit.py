@@ -39,14 +39,22 @@ def plan_of(peak_bytes: int, tree: Tree) -> Plan:
     return dataclasses.replace(BASE, batch=batch, working_bytes=peak_bytes - BASE.held_bytes)
 
 
-def searched(limit: int, cost: Callable[[Tree], int], refused: Sequence[str] = (), **changes: Any) -> Fit:
-    """Search with a peak that is a function of the recipe's values."""
+def searched(
+    limit: int,
+    cost: Callable[[Tree], int],
+    refused: Sequence[str] = (),
+    asked: list[str] | None = None,
+    **changes: Any,
+) -> Fit:
+    """Search with a peak that is a function of the recipe's values; `asked` gets the last override of every plan."""
     start = copy.deepcopy(TREE)
+    asked = [] if asked is None else asked
     for key, value in changes.items():
         section, _, name = key.partition("__")
         start[section][name] = value
 
     def replan(overrides: Sequence[str]) -> Planned:
+        asked.append(overrides[-1])
         tree = copy.deepcopy(start)
         for key, value in (override.split("=") for override in overrides):
             if key in refused:
@@ -119,7 +127,9 @@ def test_it_stops_as_soon_as_it_fits(steps: int) -> None:
 
 def test_what_is_refused_is_named_once_and_the_next_is_tried() -> None:
     refused = ("training.gradient_checkpointing", "model.trained_weights", "training.optim")
-    fit = searched(1, everything_helps, refused=refused)
+    asked: list[str] = []
+    fit = searched(1, everything_helps, refused=refused, asked=asked)
+    assert len([override for override in asked if override.partition("=")[0] in refused]) == 3
     told = {trial.overrides[0].partition("=")[0]: trial for trial in fit.trials if trial.peak_bytes is None}
     assert set(told) == set(refused)
     assert len([trial for trial in fit.trials if trial.peak_bytes is None]) == 3
@@ -155,6 +165,28 @@ def test_what_saves_nothing_is_left_out_and_tried_again_later() -> None:
     assert len({trial.overrides for trial in fit.trials}) == len(fit.trials)
 
 
+def test_what_is_harmless_is_tried_again_before_more_harm_is_done() -> None:
+    """Chunks are worth nothing until moments are small; codes and shorter rows would help as well."""
+
+    def cost(tree: Tree) -> int:
+        small, chunks = tree["training"]["optim"] == "adamw_8bit", tree["training"]["loss_chunk_tokens"] is not None
+        codes = tree["model"]["quantization"] != "none"
+        return 1000 - 200 * small - 300 * (small and chunks) - 300 * codes - 300 * (tree["data"]["max_length"] < 256)
+
+    kept = [trial.overrides for trial in searched(600, cost).trials if trial.kept]
+    assert kept == [("training.optim=adamw_8bit",), ("training.loss_chunk_tokens=256",)]
+
+
+def test_rows_stay_whole() -> None:
+    def cost(tree: Tree) -> int:
+        return int(tree["training"]["per_device_train_batch_size"]) * 100
+
+    fit = searched(300, cost, training__per_device_train_batch_size=9)
+    assert fit.overrides == ("training.per_device_train_batch_size=3", "training.gradient_accumulation_steps=6")
+    fit = searched(100, cost, training__per_device_train_batch_size=7)
+    assert fit.overrides == ("training.per_device_train_batch_size=1", "training.gradient_accumulation_steps=14")
+
+
 def test_a_saving_of_less_than_a_hundredth_is_none() -> None:
     def cost(tree: Tree) -> int:
         return 10_000 - (99 if tree["training"]["optim"] == "adamw_8bit" else 0)
@@ -181,6 +213,7 @@ def test_chunks_are_fewer_than_there_are_positions() -> None:
 
     assert [names(4, 128, None), names(2, 128, None), names(1, 64, None)] == [["256"], ["64"], []]
     assert [names(4, 128, 256), names(4, 128, 100), names(4, 128, 64)] == [["64"], ["64"], []]
+    assert names(1, 64, 256) == []
 
 
 def test_weights_that_are_not_float32_are_not_made_smaller_types() -> None:
