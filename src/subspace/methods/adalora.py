@@ -86,10 +86,7 @@ class AdaLora(AdapterMethod, Hook):
         reference="Zhang et al. 2023, arXiv 2303.10512",
         low_rank="The change of every adapted weight; its rank falls from initial_rank to what its importance earns.",
         use_when="Where it is not known which layers need rank, and the run is long enough to find out.",
-        cost=(
-            "(m + n + 1) r0 trained numbers with the initial rank r0, twice as many of state, three times as "
-            "many kept for the allocation"
-        ),
+        cost="(m + n + 1) r0 trained numbers, twice as many of state, three times for the allocation",
         differs=("Warm-up and final phase are shares of the run unless given in steps.",),
     )
     config_class = AdaLoraConfig

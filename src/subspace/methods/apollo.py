@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from subspace.methods.base import MethodCard
-from subspace.methods.projected import (
+from subspace.methods.projected import ProjectedMethod
+from subspace.methods.projection_config import (
     SHARED_REFUSALS,
     WHOLE_GRADIENT_REFUSALS,
-    ProjectedMethod,
     ProjectionConfig,
     optimizer_refusals,
 )

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from subspace.methods.apollo import DIFFERS, Apollo, ApolloConfig
 from subspace.methods.base import MethodCard
-from subspace.methods.projected import SHARED_REFUSALS, WHOLE_GRADIENT_REFUSALS, optimizer_refusals
+from subspace.methods.projection_config import SHARED_REFUSALS, WHOLE_GRADIENT_REFUSALS, optimizer_refusals
 from subspace.optim.settings import ProjectionSettings
 
 __all__ = ["ApolloMini", "ApolloMiniConfig"]

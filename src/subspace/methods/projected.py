@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
-
-from subspace.config.base import Synonym
-from subspace.core.errors import ConfigError, SubspaceError
-from subspace.methods.adapter import TargetConfig
-from subspace.methods.base import AttachContext, Method, Refusal
+from subspace.core.errors import CheckpointError, ConfigError
+from subspace.methods.base import AttachContext, Hook, Method
 from subspace.methods.full import Full, FullConfig
 from subspace.methods.lora import Lora, LoraConfig
-from subspace.optim.refusals import REFUSALS, refuse
-from subspace.optim.settings import OptimizerSettings, Preset, ProjectionSettings, projection_settings
+from subspace.optim.settings import OptimizerSettings, ProjectionSettings
 from subspace.plan.placement import Targets, match_linear
 from subspace.plan.shapes import Account, Inventory, ModuleShape, Placement, TensorSpec
 
@@ -29,141 +24,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from subspace.optim.engine import SubspaceOptimizer
+    from subspace.projection.geometry import Geometry
 
-__all__ = ["SHARED_REFUSALS", "WHOLE_GRADIENT_REFUSALS", "ProjectedMethod", "ProjectionConfig", "optimizer_refusals"]
+__all__ = ["ProjectedMethod"]
 
-_IN_BACKWARD = ("method.update", ("in_backward",))
-_KEEPS_NOTHING = ("method.full_accumulator", (None, False))
-_USED_UP = "An update in the backward pass uses the whole gradient up at once; method.full_accumulator keeps it"
-
-SHARED_REFUSALS = (
-    Refusal(
-        "training.optim",
-        ("adamw_8bit", "paged_adamw_8bit"),
-        "It brings its own optimizer; method.state_bits sets the width of its moments.",
-    ),
-    Refusal(
-        "model.quantization",
-        ("int8", "nf4"),
-        "Quantized weights have no gradients; model.trained_weights: int8 trains codes.",
-        when=(("method.target", ("weights",)),),
-    ),
-    Refusal(
-        "training.mixed_precision",
-        ("fp16",),
-        "Loss scaling looks for overflow in whole gradients, which an update in the backward pass has freed; use bf16.",
-        when=(_IN_BACKWARD,),
-    ),
-)
-"""What no method of the family can be combined with."""
-WHOLE_GRADIENT_REFUSALS = (
-    Refusal(
-        "training.gradient_accumulation_steps",
-        (1,),
-        f"{_USED_UP}, so that it can be accumulated.",
-        all_but=True,
-        when=(_IN_BACKWARD, _KEEPS_NOTHING),
-    ),
-    Refusal(
-        "training.max_grad_norm",
-        (0.0,),
-        f"{_USED_UP}, so that its norm can be clipped.",
-        all_but=True,
-        when=(_IN_BACKWARD, _KEEPS_NOTHING),
-    ),
-    Refusal(
-        "training.max_bad_steps",
-        (0,),
-        f"{_USED_UP}, so that a step can be skipped.",
-        all_but=True,
-        when=(_IN_BACKWARD, _KEEPS_NOTHING),
-    ),
-)
-"""What methods that need the whole gradient cannot be combined with when they update in the backward pass."""
+_FIRST = "first_basis:"
 
 
-def optimizer_refusals(optimizer: str) -> tuple[Refusal, ...]:
-    """Return what the table `optim.refusals` says of an optimizer, in the recipe's keys."""
-    rows = (row for row in REFUSALS if row.optimizer == optimizer)
-    return tuple(Refusal(f"method.{row.key}", row.values, row.reason) for row in rows)
-
-
-class ProjectionConfig(TargetConfig):
-    """Which weights are projected, into what, and how the state is kept."""
-
-    synonyms: ClassVar[Mapping[str, Synonym]] = {
-        **{key: value for key, value in TargetConfig.synonyms.items() if key != "target"},
-        "r": Synonym("rank"),
-        "update_proj_gap": Synonym("refresh_interval"),
-        "T": Synonym("refresh_interval"),
-        "proj_type": Synonym(
-            "side", {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
-        ),
-    }
-
-    built_in: ClassVar[ProjectionSettings]
-    """The method's own defaults."""
-    optimizer: ClassVar[str]
-    """Its optimizer, as `module:Class` in `subspace.optim`."""
-
-    rank: int = Field(default=128, ge=1)
-    """Dimension of the subspace, r."""
-    refresh_interval: int = Field(default=200, ge=1)
-    """Optimizer steps between new bases."""
-    target: Literal["weights", "adapter"] = "weights"
-    """Train the model's weights, or a LoRA adapter beside frozen ones."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] | None = "all-linear"
-    """What is projected (or adapted): `all-linear`, or endings of names; `re:` begins a regular expression."""
-    project_embeddings: bool = False
-    """Project the embedding and the output head too, which hold most of a small model's optimizer state."""
-    adapter_rank: int = Field(default=32, ge=1)
-    """With `target: adapter`: rank of the LoRA adapter."""
-    adapter_alpha: float = Field(default=64.0, gt=0.0)
-    """With `target: adapter`: numerator of its factor."""
-    adapter_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """With `target: adapter`: share of its inputs that is dropped."""
-    preset: Preset | None = None
-    """`paper`, `fast` (warm, staggered refreshes) or `small` (the same, moments of 8 bits), in place of the options."""
-    side: Literal["shorter", "longer", "left", "right", "both"] | None = None
-    """Dimension in which the basis lives; absent: the shorter one."""
-    basis: Literal["svd", "gram", "randomized", "warm", "random"] | None = None
-    """How a basis is found; absent: as published."""
-    refresh: Literal["interval", "staggered", "adaptive"] | None = None
-    """All at once, spread over the weights, or less often where the basis hardly moves; absent: all at once."""
-    moments: Literal["keep", "zero", "transport"] | None = None
-    """What becomes of the moments at a refresh; absent: kept."""
-    state_bits: Literal[32, 8, 4] | None = None
-    """Width of the moments; absent: 32."""
-    fidelity: Literal["paper", "reference"] = "paper"
-    """The published method, or the official code step for step."""
-    update: Literal["after_backward", "in_backward"] = "after_backward"
-    """Update after the backward pass, or use and free each gradient as soon as it exists."""
-    refresh_from: Literal["step", "micro_batch"] = "step"
-    """With `update: in_backward`: find a basis from the gradient of the whole step, kept in full meanwhile, or from
-    that of its first micro-batch."""
-    full_accumulator: bool | None = None
-    """With `update: in_backward`, where the method needs the whole gradient: keep it until the step, so that
-    accumulation and clipping work."""
-
-    @model_validator(mode="after")
-    def _decided_once(self) -> ProjectionConfig:
-        try:
-            refuse(self.optimizer_place().partition(":")[2], self.settings())
-        except SubspaceError as error:
-            raise ValueError(f"{error.found}. {error.action}") from None
-        return self
-
-    def optimizer_place(self) -> str:
-        """Return the optimizer that the options ask for."""
-        return self.optimizer
-
-    def settings(self, seed: int = 0) -> ProjectionSettings:
-        """Return the optimizer's options, the method's own defaults filled in."""
-        given = {name: getattr(self, name) for name in ProjectionSettings.__slots__ if hasattr(self, name)}
-        return projection_settings(self.built_in, given | {"seed": seed}, self.preset, where="method")
-
-
-class ProjectedMethod(Method):
+class ProjectedMethod(Method, Hook):
     """A method that is an optimizer: what is trained is trained as in `full`, or as in `lora`."""
 
     config: Any
@@ -171,7 +39,9 @@ class ProjectedMethod(Method):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._seed = 0
-        self._projected: dict[str, int] = {}
+        self._projected: dict[str, Geometry] = {}
+        self._microscope: Any = None
+        self._first: dict[str, Any] = {}
         self.trained_as: Method = Full(FullConfig())
         if config.target == "adapter":
             self.trained_as = Lora(
@@ -206,17 +76,13 @@ class ProjectedMethod(Method):
     def place(self, inventory: Inventory) -> tuple[Placement, ...]:
         if self.config.target == "adapter":
             placements = self.trained_as.place(inventory)
-            added = self.trained_as.account(inventory, placements).added
-            self._projected = {spec.name: self.config.rank for spec in added if ".lora_" in spec.name}
+            self._project({spec.name: spec.shape for spec in self.trained_as.account(inventory, placements).added})
             return placements
         chosen = self._chosen(inventory)
-        tensors = {tensor.name: tensor for tensor in inventory.tensors}
-        placements = tuple(
-            Placement(shape.name, self._rank_of(tensors[f"{shape.name}.weight"]))
-            for shape in chosen
-            if f"{shape.name}.weight" in tensors
-        )
-        if not any(placement.rank for placement in placements):
+        tensors = {tensor.name: tensor.shape for tensor in inventory.tensors}
+        owned = {f"{shape.name}.weight": shape.name for shape in chosen if f"{shape.name}.weight" in tensors}
+        self._project({name: tensors[name] for name in owned})
+        if not self._projected:
             smallest = min((shape.out_features, shape.in_features) for shape in chosen)
             raise ConfigError(
                 "E-CFG-016",
@@ -224,8 +90,10 @@ class ProjectedMethod(Method):
                 found=f"rank {self.config.rank} saves nothing on any module, e.g. {chosen[0].name} of {smallest}",
                 action="Lower it.",
             )
-        self._set_projected(placements)
-        return placements
+        return tuple(
+            Placement(module, self._projected[name].rank if name in self._projected else 0)
+            for name, module in owned.items()
+        )
 
     def account(self, inventory: Inventory, placements: tuple[Placement, ...]) -> Account:
         return self.trained_as.account(inventory, placements)
@@ -236,16 +104,31 @@ class ProjectedMethod(Method):
     def attach(self, model: nn.Module, placements: tuple[Placement, ...], context: AttachContext) -> nn.Module:
         self._seed = context.seed
         attached = self.trained_as.attach(model, placements, context)
+        shapes = {name: tuple(value.shape) for name, value in attached.named_parameters() if value.requires_grad}
         if self.config.target == "weights":
-            self._set_projected(placements)
-        else:
-            named = (name for name, value in attached.named_parameters() if value.requires_grad and ".lora_" in name)
-            self._projected = dict.fromkeys(named, self.config.rank)
+            chosen = {f"{placement.module}.weight" for placement in placements if placement.rank}
+            shapes = {name: shape for name, shape in shapes.items() if name in chosen}
+        self._project(shapes)
         return attached
 
     def optimizer(self, model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
         trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-        return self._build(trained, settings)
+        optimizer = self._build(trained, settings)
+        if self.config.microscope:
+            from subspace.optim.microscope import Microscope
+
+            self._microscope = Microscope(self._watched())
+            optimizer.refresher.microscope = self._microscope
+            device = next(iter(optimizer.slots)).device
+            self._microscope.first = {name: basis.to(device) for name, basis in self._first.items()}
+        return optimizer
+
+    def _watched(self) -> tuple[str, ...]:
+        """Return the names of the weights whose first basis is kept."""
+        from subspace.optim.microscope import watched_names
+
+        keeps = self.config.microscope and self.optimizer_class().keeps_bases(self.settings)
+        return watched_names(self._projected) if keeps else ()
 
     def state_specs(self, trained: tuple[TensorSpec, ...], settings: OptimizerSettings) -> tuple[TensorSpec, ...]:
         import torch
@@ -266,8 +149,7 @@ class ProjectedMethod(Method):
             return ()
         held = []
         for spec in trained:
-            rank = self._projected.get(spec.name)
-            geometry = None if rank is None else kind.geometry(spec.shape, rank, settings)
+            geometry = self._projected.get(spec.name)
             if geometry is None or settings.refresh_from == "step":
                 held.append(spec)
             else:
@@ -283,6 +165,39 @@ class ProjectedMethod(Method):
             f"{endings}: plain AdamW on {len(plain)} modules, because rank {self.config.rank} would keep more than it "
             "saves.",
         )
+
+    def kept_specs(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(_FIRST + name, next(iter(self._projected[name].basis_shapes.values())))
+            for name in self._watched()
+        )
+
+    def hooks(self) -> tuple[Hook, ...]:
+        return (self,)
+
+    def after_step(self, model: nn.Module, step: int) -> Mapping[str, Any] | None:
+        """Return the figures of the step's refreshes."""
+        return None if self._microscope is None else self._microscope.event()
+
+    def state(self, model: nn.Module) -> dict[str, Any]:
+        first = {} if self._microscope is None else self._microscope.first
+        return {_FIRST + name: basis for name, basis in first.items()}
+
+    def load_state(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+        foreign = [
+            key for key in state if not key.startswith(_FIRST) or key.removeprefix(_FIRST) not in self._watched()
+        ]
+        if foreign:
+            raise CheckpointError(
+                "E-CKP-005",
+                where="method state",
+                found=f"{len(foreign)} unknown values ({', '.join(sorted(foreign)[:5])})",
+                expected="the first bases of the weights that are watched",
+                action="Resume with the recipe that wrote the checkpoint.",
+            )
+        self._first = {key.removeprefix(_FIRST): value for key, value in state.items()}
+        if self._microscope is not None:
+            self._microscope.first = self._first
 
     def continue_from(self, model: nn.Module, folder: Path) -> None:
         self.trained_as.continue_from(model, folder)
@@ -300,7 +215,8 @@ class ProjectedMethod(Method):
         found: dict[tuple[int | None, float], list[tuple[str, Any]]] = {}
         for name, parameter in trained:
             decay = settings.weight_decay if decays(name, parameter) else 0.0
-            found.setdefault((self._projected.get(name), decay), []).append((name, parameter))
+            rank = self.config.rank if name in self._projected else None
+            found.setdefault((rank, decay), []).append((name, parameter))
         groups = [
             {"params": members, "weight_decay": decay, **({} if rank is None else {"rank": rank})}
             for (rank, decay), members in found.items()
@@ -331,11 +247,8 @@ class ProjectedMethod(Method):
             and shape.kind in ("embedding", "linear")
         )
 
-    def _rank_of(self, weight: TensorSpec) -> int:
-        """Return the rank of a weight; 0 where plain AdamW keeps no more."""
-        geometry = self.optimizer_class().geometry(weight.shape, self.config.rank, self.settings)
-        return 0 if geometry is None else geometry.rank
-
-    def _set_projected(self, placements: tuple[Placement, ...]) -> None:
-        # the rank that was asked for: a smaller weight clips it by itself
-        self._projected = {f"{p.module}.weight": self.config.rank for p in placements if p.rank}
+    def _project(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Note how the weights of these names are projected, where that saves memory."""
+        kind, rank, settings = self.optimizer_class(), self.config.rank, self.settings
+        found = {name: kind.geometry(shape, rank, settings) for name, shape in shapes.items()} if rank else {}
+        self._projected = {name: geometry for name, geometry in found.items() if geometry is not None}

@@ -15,7 +15,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from subspace.methods.base import MethodCard
-from subspace.methods.projected import SHARED_REFUSALS, ProjectedMethod, ProjectionConfig, optimizer_refusals
+from subspace.methods.projected import ProjectedMethod
+from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, optimizer_refusals
 from subspace.optim.settings import ProjectionSettings
 
 __all__ = ["QGaLore", "QGaLoreConfig"]

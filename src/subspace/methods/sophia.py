@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from subspace.core.errors import MethodError
-from subspace.methods.base import AttachContext, Hook, MethodCard
-from subspace.methods.projected import SHARED_REFUSALS, ProjectedMethod, ProjectionConfig, optimizer_refusals
+from subspace.methods.base import AttachContext, MethodCard
+from subspace.methods.projected import ProjectedMethod
+from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, optimizer_refusals
 from subspace.optim.settings import OptimizerSettings, ProjectionSettings
 from subspace.plan.shapes import Inventory, Placement
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from subspace.optim.engine import SubspaceOptimizer
 
-__all__ = ["Sophia", "SophiaConfig"]
+__all__ = ["Sophia", "SophiaConfig", "sampled_backward"]
 
 _CLIP = 1.0
 """Norm to which the gradients of the estimate are scaled down, as in the official code."""
@@ -48,7 +49,7 @@ class SophiaConfig(ProjectionConfig):
     """Steps between two estimates of the curvature."""
 
 
-class Sophia(ProjectedMethod, Hook):
+class Sophia(ProjectedMethod):
     """Second-order clipped stochastic optimization; the hook is the method itself."""
 
     card = MethodCard(
@@ -96,21 +97,19 @@ class Sophia(ProjectedMethod, Hook):
         self._optimizer = optimizer = CurvatureClipped(groups, rate, betas, self.config.rho, **options)
         return optimizer
 
-    def hooks(self) -> tuple[Hook, ...]:
-        return (self,)
-
     def after_step(self, model: nn.Module, step: int) -> Mapping[str, Any] | None:
         """Estimate the curvature where it is due; the step's gradients are used up."""
+        event = super().after_step(model, step)
         interval = self.config.hessian_interval
         if (step - 1) % interval:
-            return None
+            return event
         batch = self._batch((step - 1) // interval)
         self._optimizer.zero_grad()
-        num_targets = _sampled_backward(model, batch)
+        num_targets = sampled_backward(model, batch)
         self._optimizer.clip_grad_norm_(_CLIP)
         self._optimizer.update_hessian(num_targets)
         self._optimizer.zero_grad()
-        return None
+        return event
 
     def _batch(self, number: int) -> Mapping[str, Tensor]:
         """Return the batch of estimate `number`, counted from 0; the rows begin again after the last."""
@@ -120,7 +119,7 @@ class Sophia(ProjectedMethod, Hook):
         return batches[number % len(batches)]
 
 
-def _sampled_backward(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
+def sampled_backward(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
     """Differentiate the mean loss on targets drawn from the model's output; return their number."""
     import torch
     from torch.nn import functional

@@ -11,8 +11,7 @@ recipe's own; around each of its steps, for Y = U and Y = V with d rows and grad
 With init random the model does not start as it was: U S V^T has r singular values of one. The result is handed out as a
 plain LoRA of the same rank, B = U S, A = V^T, without any loss.
 
-When to use: in place of LoRA, where a higher learning rate than AdamW on B A bears is wanted, or bases to look at.
-Costs (m + n) r + r numbers per layer, as LoRA and r more; per step 12 (m + n) r^2 FLOPs and two r x r eigenproblems.
+Beside two r x r eigenproblems the hooks do 12 (m + n) r^2 FLOPs per layer and step.
 
 References: Li et al. 2025, arXiv 2510.01938. Imports no torch.
 """

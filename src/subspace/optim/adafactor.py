@@ -91,13 +91,15 @@ class AdafactorRule:
         square = gradient.square().add_(self.eps[0])
         if "exp_avg_sq" in state:
             state["exp_avg_sq"].mul_(decay).add_(square, alpha=1.0 - decay)
-            return gradient * state["exp_avg_sq"].rsqrt()
+            vector: Tensor = gradient * state["exp_avg_sq"].rsqrt()
+            return vector
         row, column = state["exp_avg_sq_row"], state["exp_avg_sq_col"]
         row.mul_(decay).add_(square.mean(dim=-1), alpha=1.0 - decay)
         column.mul_(decay).add_(square.mean(dim=-2), alpha=1.0 - decay)
         row_factor = (row / row.mean(dim=-1, keepdim=True)).rsqrt_().unsqueeze(-1)
         factor: Tensor = row_factor * column.rsqrt().unsqueeze(-2)
-        return factor.mul_(gradient)
+        scaled: Tensor = factor.mul_(gradient)
+        return scaled
 
     def clipped(self, update: Tensor) -> Tensor:
         """Return the update with a root mean square of at most `clip_threshold`."""
@@ -160,17 +162,25 @@ class ProjectedAdafactor(SubspaceOptimizer):
             seed = self.rounding_seed(slot, bundle.step)
             with writable(slot.parameter, bundle.geometry.matrix_shape, seed, wide=True) as weight:
                 bits = bundle.settings.state_bits
-                update, rate = self._update(state, low, weight, bundle.group, bundle.age, bits, seed)
+                steps = (bundle.step, bundle.age)
+                update, rate = self._update(state, low, weight, bundle.group, steps, bits, seed)
                 decay_(weight, bundle.group, rate)
                 projector = self.projector(slot, state)
                 projector.add_lifted(weight, update, alpha=-bundle.settings.scale)
 
     def _update(
-        self, state: dict[str, Any], gradient: Tensor, weight: Tensor, group: Group, step: int, bits: int, seed: int
+        self,
+        state: dict[str, Any],
+        gradient: Tensor,
+        weight: Tensor,
+        group: Group,
+        steps: tuple[int, int],
+        bits: int,
+        seed: int,
     ) -> tuple[Tensor, Tensor]:
-        """Return the update, scaled by lr_t, and lr_t."""
-        rate = self.rule.rate(weight, group["lr"], step)
-        update = self.rule.clipped(self.rule.normalized(state, gradient, step)).mul_(rate)
+        """Return the update, scaled by lr_t, and lr_t; `steps` are those of the weight and of its moments."""
+        rate = self.rule.rate(weight, group["lr"], steps[0])
+        update = self.rule.clipped(self.rule.normalized(state, gradient, steps[1])).mul_(rate)
         if self.rule.beta1 is not None:
             average = read_moment(state, "exp_avg", tuple(update.shape), bits, signed=True)
             update = average.mul_(self.rule.beta1).add_(update, alpha=1.0 - self.rule.beta1).clone()
@@ -186,7 +196,7 @@ class ProjectedAdafactor(SubspaceOptimizer):
         state["step"] = step = state["step"] + 1
         seed = self.rounding_seed(slot, step)
         with writable(slot.parameter, shape, seed, wide=True) as weight:
-            update, rate = self._update(state, gradient, weight, group, step, bits, seed)
+            update, rate = self._update(state, gradient, weight, group, (step, step), bits, seed)
             decay_(weight, group, rate)
             weight.sub_(update)
 

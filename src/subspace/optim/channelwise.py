@@ -26,6 +26,7 @@ from subspace.core.errors import ConfigError
 from subspace.core.seeding import derive_seed
 from subspace.linalg.sketch import gaussian
 from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.guards import finite_part
 from subspace.optim.limiter import limited
 from subspace.optim.lowbit import add_moments
 from subspace.optim.refresher import Refresher, forget_moments
@@ -33,8 +34,7 @@ from subspace.optim.residual import channel_axis, channel_norms
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
 from subspace.optim.weights import writable
-from subspace.plan.shapes import TensorSpec
-from subspace.projection.geometry import Geometry, geometry_of
+from subspace.projection.geometry import Geometry
 from subspace.projection.projector import Projector
 
 __all__ = ["ChannelScaledAdamW"]
@@ -92,14 +92,6 @@ class ChannelScaledAdamW(SubspaceOptimizer):
         super().__init__(params, lr, betas, eps, weight_decay, **options)
         self.refresher = _Reseeder(self.settings.seed)
 
-    @classmethod
-    def geometry(cls, shape: tuple[int, ...], rank: int, settings: ProjectionSettings) -> Geometry | None:
-        found = geometry_of(shape, rank, settings.side)
-        keeps_basis = settings.basis != "random"
-        if found is None or settings.fidelity == "reference" or found.saves(stores_basis=keeps_basis):
-            return found
-        return None
-
     def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
         state: dict[str, Any] = {"limiter_norm": torch.zeros(geometry.stack, device=device)}
         add_moments(state, ("exp_avg", "exp_avg_sq"), geometry.low_shape, settings.state_bits, device)
@@ -116,8 +108,9 @@ class ChannelScaledAdamW(SubspaceOptimizer):
             basis = gaussian(seed, geometry.basis_shapes["basis"], device=device)
         return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
 
-    def kept_bases(self, slot: Slot) -> tuple[TensorSpec, ...]:
-        return () if slot.settings.basis == "random" else super().kept_bases(slot)
+    @classmethod
+    def keeps_bases(cls, settings: ProjectionSettings) -> bool:
+        return settings.basis != "random"
 
     def update_bundle(self, bundle: Bundle) -> None:
         lows = self.low_gradients(bundle)
@@ -126,12 +119,15 @@ class ChannelScaledAdamW(SubspaceOptimizer):
             self._update_one(bundle, slot, state, low, direction)
 
     def _update_one(self, bundle: Bundle, slot: Slot, state: dict[str, Any], low: Tensor, direction: Tensor) -> None:
-        gradient, axis = slot.gradient, channel_axis(bundle.geometry)
+        axis = channel_axis(bundle.geometry)
         norms = (lambda x: channel_norms(x, axis)) if self.scaling == "channel" else _matrix_norms
         factor = norms(direction) / bundle.correction / (norms(low) + 1e-8)
+        sizes = norms(slot.gradient)
+        gradient = finite_part(slot.gradient, sizes.sum(dim=(-2, -1)))
         if self.limit_growth:
-            size = factor.square() * norms(gradient).square()
-            factor = factor * limited(state, size.sum(dim=(-2, -1)).sqrt())[..., None, None]
+            size = factor.square() * sizes.square()
+            official = bundle.settings.fidelity == "reference"
+            factor = factor * limited(state, size.sum(dim=(-2, -1)).sqrt(), official=official)[..., None, None]
         rate = bundle.group["lr"] * bundle.correction * math.sqrt(bundle.settings.scale)
         seed = self.rounding_seed(slot, bundle.step)
         with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:

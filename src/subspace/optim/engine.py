@@ -4,7 +4,8 @@ A group with a `rank` is projected where that saves memory; any other parameter 
 same width. A concrete optimizer says how one bundle of projected weights is updated.
 
 State of a projected weight: `step` and `age` (updates seen by the weight and by its moments), `interval` (steps between
-its refreshes), `basis` (and `basis_right` for both sides), and what the rule keeps: tensors and ints only, so that
+its refreshes), `waiting` (1, there as long as no gradient has said anything of a basis), `basis` (and `basis_right` for
+both sides), and what the rule keeps: tensors and ints only, so that
 `torch.load(weights_only=True)` and safetensors carry it.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -101,7 +103,7 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         Official codes project whatever they are told to, and so does fidelity `reference`.
         """
         found = geometry_of(shape, rank, settings.side)
-        if found is None or settings.fidelity == "reference" or found.saves():
+        if found is None or settings.fidelity == "reference" or found.saves(stores_basis=cls.keeps_bases(settings)):
             return found
         return None
 
@@ -152,7 +154,9 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
                 self._step_plain(slot, group)
         for bundle in self.bundles([slot for slot in slots if slot.geometry is not None], group):
             self.refresher.refresh(bundle)
-            self.update_bundle(bundle)
+            microscope = self.refresher.microscope
+            with nullcontext() if microscope is None else microscope.updating(bundle.slots):
+                self.update_bundle(bundle)
             for slot, state in zip(bundle.slots, bundle.states, strict=True):
                 state["step"] += 1
                 state["age"] += 1
@@ -181,10 +185,10 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         add_moments(state, ("exp_avg", "exp_avg_sq"), shape, settings.state_bits, device)
         return state
 
-    def kept_bases(self, slot: Slot) -> tuple[TensorSpec, ...]:
-        """Return the tensors that keep the bases of a projected weight."""
-        assert slot.geometry is not None
-        return basis_specs("", slot.geometry, slot.settings.basis_bits)
+    @classmethod
+    def keeps_bases(cls, settings: ProjectionSettings) -> bool:
+        """Return whether bases are in the state, and not made again from a seed."""
+        return True
 
     def planned_state(self) -> tuple[TensorSpec, ...]:
         """Return the tensors of the state after the first step, named `<parameter>.<key>`; nothing is computed."""
@@ -194,7 +198,8 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
                 state = self.new_plain_state(tuple(slot.parameter.shape), slot.settings, _META)
             else:
                 state = self.new_state(slot.geometry, slot.settings, _META)
-                specs += (dataclasses.replace(spec, name=f"{slot.name}.{spec.name}") for spec in self.kept_bases(slot))
+                if self.keeps_bases(slot.settings):
+                    specs += basis_specs(f"{slot.name}.", slot.geometry, slot.settings.basis_bits)
             specs += (
                 TensorSpec(f"{slot.name}.{key}", tuple(value.shape), str(value.dtype).removeprefix("torch."))
                 for key, value in state.items()
@@ -239,11 +244,11 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         return Projector.of(slot.geometry.side, *bases)
 
     def low_gradients(self, bundle: Bundle) -> list[Tensor]:
-        """Return the projected gradients of a bundle, float32; one that is not finite counts as zero."""
+        """Return the projected gradients of a bundle, float32; a matrix that is not finite counts as zero."""
         stack = self.scratch.take("low", (len(bundle.slots), *bundle.geometry.low_shape), _device(bundle))
         for slot, state, out in zip(bundle.slots, bundle.states, stack.unbind(0), strict=True):
             self.project_into(out, slot, state)
-            out.masked_fill_(~torch.isfinite(out.sum()), 0.0)
+            out.masked_fill_(~torch.isfinite(out.sum(dim=(-2, -1), keepdim=True)), 0.0)
         return list(stack.unbind(0))
 
     def project_into(self, out: Tensor, slot: Slot, state: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,35 +13,15 @@ from subspace.core.seeding import derive_seed
 from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import read_bases, write_bases
 from subspace.optim.lowbit import read_moment, write_moment
+from subspace.optim.microscope import Microscope, Refreshed
 from subspace.optim.slots import Bundle, Slot
 from subspace.projection.basis import find_bases
 from subspace.projection.geometry import Geometry
 from subspace.projection.refresh import due, next_interval, transport
 
-__all__ = ["Observer", "Refreshed", "Refresher", "forget_moments"]
+__all__ = ["Refresher", "forget_moments"]
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Refreshed:
-    """What an observer is shown of one refresh; to look at, not to change.
-
-    Attributes:
-        step: Number of the update that begins with the new bases, counted from 1.
-        gradient: (.., m, n).
-        before: The old bases; None at the first refresh.
-        after: The new ones.
-    """
-
-    slot: Slot
-    step: int
-    gradient: Tensor
-    before: tuple[Tensor, ...] | None
-    after: tuple[Tensor, ...]
-
-
-Observer = Callable[[Refreshed], None]
 
 
 class Refresher:
@@ -53,7 +33,7 @@ class Refresher:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.observer: Observer | None = None
+        self.microscope: Microscope | None = None
 
     def refresh(self, bundle: Bundle) -> None:
         """Find new bases where they are due and the whole gradient is there."""
@@ -81,7 +61,8 @@ class Refresher:
             derive_seed(self.seed, "basis", state["step"], slot.index if settings.basis == "random" else -1)
             for slot, state in zip(slots, states, strict=True)
         ]
-        fresh = find_bases(gradients, geometry, settings.basis, previous, seeds)
+        with nullcontext() if self.microscope is None else self.microscope.timed():
+            fresh = find_bases(gradients, geometry, settings.basis, previous, seeds)
         for slot, state, gradient, before, after in zip(slots, states, gradients, previous, fresh, strict=True):
             usable = _usable(gradient)  # zeros and NaN say nothing: the old basis stays, or a gradient is waited for
             if before is not None:
@@ -91,8 +72,8 @@ class Refresher:
             after = write_bases(state, geometry, after, settings.basis_bits)
             if before is not None:
                 _carry(slot, state, geometry, before, after, betas)
-            if self.observer is not None:
-                self.observer(Refreshed(slot, state["step"] + 1, gradient, before, after))
+            if self.microscope is not None:
+                self.microscope.refreshed(Refreshed(slot, gradient, before, after))
 
 
 def forget_moments(state: State) -> None:

@@ -28,11 +28,11 @@ from subspace.core.seeding import derive_seed
 from subspace.linalg.sketch import gaussian
 from subspace.optim.adafactor import AdafactorRule, decay_
 from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.guards import finite_part
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Group, Slot
 from subspace.optim.weights import writable
-from subspace.plan.shapes import TensorSpec
 from subspace.projection.geometry import Geometry, geometry_of
 from subspace.projection.projector import Projector
 
@@ -94,8 +94,9 @@ class SketchedAdafactor(SubspaceOptimizer):
     ) -> dict[str, Any]:
         return {"step": 0, **self.rule.new_state(shape, True, settings.state_bits, device)}
 
-    def kept_bases(self, slot: Slot) -> tuple[TensorSpec, ...]:
-        return ()
+    @classmethod
+    def keeps_bases(cls, settings: ProjectionSettings) -> bool:
+        return False
 
     def step_slots(self, slots: list[Slot], group_index: int) -> None:
         group = self.param_groups[group_index]
@@ -110,7 +111,7 @@ class SketchedAdafactor(SubspaceOptimizer):
 
     def update_bundle(self, bundle: Bundle) -> None:
         for slot, state in zip(bundle.slots, bundle.states, strict=True):
-            gradient = slot.gradient.float()
+            gradient = finite_part(slot.gradient).float()
             shape = bundle.geometry.matrix_shape
             with writable(slot.parameter, shape, self.rounding_seed(slot, bundle.step), wide=True) as weight:
                 rate = self.rule.rate(weight, bundle.group["lr"], bundle.step)

@@ -1,0 +1,141 @@
+"""What subspaces do while a run trains: figures of every refresh, for the log.
+
+For each weight with a new basis P' (old one P, gradient G, R = P'^T G):
+
+    captured energy  |R|^2 / |G|^2
+    overlap          |P'^T P|^2 / r: 1 if the subspace stayed, r/d if it was drawn anew
+    largest angle    between the old and the new subspace, in degrees
+    effective rank   exp of the entropy of R's squared singular values, normalised to 1
+
+and for three weights (the first, the middle and the last projected one) the drift, 1 - overlap with the very first
+basis, and the norm of the update. Nothing is read back from the device before `event`.
+
+References: Roy and Vetterli 2007 (effective rank); Bjorck and Golub 1973 (angles between subspaces).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subspace.linalg.angles import captured_energy, effective_rank, overlap, principal_cosines
+from subspace.optim.slots import Slot
+
+__all__ = ["Microscope", "Refreshed", "watched_names"]
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """One refresh of one weight.
+
+    Attributes:
+        gradient: (.., m, n).
+        before: The old bases; None at the first refresh.
+        after: The new ones.
+    """
+
+    slot: Slot
+    gradient: Tensor
+    before: tuple[Tensor, ...] | None
+    after: tuple[Tensor, ...]
+
+
+def watched_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the first, the middle and the last of the names, each once.
+
+    >>> watched_names(["a", "b", "c", "d"]), watched_names(["a"])
+    (('a', 'c', 'd'), ('a',))
+    """
+    listed = list(names)
+    places = sorted({0, len(listed) // 2, len(listed) - 1}) if listed else []
+    return tuple(listed[place] for place in places)
+
+
+class Microscope:
+    """Collects the figures of a step.
+
+    Attributes:
+        first: The first basis of each watched weight, by name.
+    """
+
+    def __init__(self, watched: Iterable[str]) -> None:
+        self.watched = frozenset(watched)
+        self.first: dict[str, Tensor] = {}
+        self._figures: dict[str, dict[str, Tensor]] = {}
+        self._seconds = 0.0
+
+    @torch.no_grad()
+    def refreshed(self, event: Refreshed) -> None:
+        """Look at a new basis."""
+        slot, new = event.slot, event.after[0]
+        geometry = slot.geometry
+        assert geometry is not None
+        side = "right" if geometry.side == "right" else "left"
+        low = new.mT @ event.gradient.float() if side == "left" else event.gradient.float() @ new
+        gram = low @ low.mT if side == "left" else low.mT @ low
+        figures = {
+            "captured_energy": captured_energy(event.gradient.float(), new, side).mean(),
+            "effective_rank": effective_rank(torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt()).mean(),
+        }
+        if event.before is not None:
+            figures["overlap"] = overlap(event.before[0], new).mean()
+            cosine = principal_cosines(event.before[0], new).amin()
+            figures["largest_angle_degrees"] = torch.rad2deg(torch.acos(cosine.clamp(-1.0, 1.0)))
+        if slot.name in self.watched:
+            first = self.first.setdefault(slot.name, new.clone())
+            figures["drift"] = (1.0 - overlap(first, new).mean()).clamp(min=0.0)
+        self._figures[slot.name] = figures
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of finding bases, as the host sees it."""
+        start = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - start
+
+    @contextmanager
+    def updating(self, slots: Iterable[Slot]) -> Iterator[None]:
+        """Measure the update of watched weights whose basis is new."""
+        looked_at = [slot for slot in slots if slot.name in self.watched and slot.name in self._figures]
+        before = [_values(slot).clone() for slot in looked_at]
+        yield
+        for slot, old in zip(looked_at, before, strict=True):
+            self._figures[slot.name]["update_norm"] = torch.linalg.vector_norm(_values(slot) - old)
+
+    def event(self) -> dict[str, Any] | None:
+        """Return the figures since the last call as JSON values, means and weight by weight; None without a refresh."""
+        if not self._figures:
+            return None
+        weights = {
+            name: {key: round(float(value), 6) for key, value in figures.items()}
+            for name, figures in self._figures.items()
+        }
+        keys = dict.fromkeys(key for figures in weights.values() for key in figures)
+        means = {key: _mean(figures[key] for figures in weights.values() if key in figures) for key in keys}
+        seconds = round(self._seconds, 6)
+        self._figures, self._seconds = {}, 0.0
+        return {
+            "kind": "refresh",
+            "num_weights": len(weights),
+            **means,
+            "weights": weights,
+            "machine": {"refresh_seconds": seconds},
+        }
+
+
+def _values(slot: Slot) -> Tensor:
+    stored = getattr(slot.parameter, "stored", None)
+    values: Tensor = slot.parameter.detach() if stored is None else stored.read()
+    return values.float()
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = [value for value in values if math.isfinite(value)]
+    return round(sum(listed) / len(listed), 6) if listed else 0.0
