@@ -2,11 +2,15 @@
 
     c = max(s / (s_prev + 1e-8), 1.01) / 1.01 ;  factor = 1 / c ;  s_prev <- s / c          (the first step: factor = 1)
 
+A norm of zero, or one that is not finite, says nothing of the next one and is not kept: growth from zero would take
+2,000 steps. Official codes keep a zero, and so does fidelity `reference`.
+
 References: Chen et al. 2024, arXiv 2410.01623, section 4.3; Zhu et al. 2024, arXiv 2412.05270.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,14 +21,23 @@ __all__ = ["limited"]
 _GROWTH = 1.01
 
 
-def limited(state: dict[str, Any], norm: Tensor) -> Tensor:
+def limited(state: dict[str, Any], norm: Tensor, *, official: bool) -> Tensor:
     """Return the factor on an update of that norm, a 0-dim tensor, and keep the norm that results in `limiter_norm`.
 
-    No value is read back from the device.
+    A norm that is not a number has the factor 0. No value is read back from the device.
+
+    Args:
+        official: Keep a norm of zero, too.
     """
-    if int(state["step"]) == 0:
-        state["limiter_norm"].copy_(norm)
+    before: Tensor = state["limiter_norm"]
+    if official and int(state["step"]) == 0:
+        before.copy_(norm)
         return torch.ones_like(norm)
-    factor: Tensor = _GROWTH / (norm / (state["limiter_norm"] + 1e-8)).clamp(min=_GROWTH)
-    state["limiter_norm"].copy_(norm * factor)
+    factor: Tensor = _GROWTH / (norm / (before + 1e-8)).clamp_(min=_GROWTH)
+    if official:
+        before.copy_(norm * factor)
+        return factor
+    factor = torch.where(before > 0, factor, 1.0).nan_to_num_(nan=0.0)
+    result = norm * factor
+    before.copy_(torch.where((result > 0) & (result < math.inf), result, before))
     return factor

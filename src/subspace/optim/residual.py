@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.guards import finite_part
 from subspace.optim.limiter import limited
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
@@ -61,7 +62,8 @@ class ResidualAdamW(SubspaceOptimizer):
         removed = 1.0 if published else scale * (2.0 - scale)
         outside = (outside - removed * low_norms.square()).clamp_(min=0.0)
         norm = (phi.square() * outside).sum(dim=(-2, -1)).sqrt()
-        phi = phi * limited(state, norm)[..., None, None] * bundle.correction
+        gradient = finite_part(gradient, norm)
+        phi = phi * limited(state, norm, official=not published)[..., None, None] * bundle.correction
         inside = direction.sub_(low.mul_(phi))
         projector, seed = self.projector(slot, state), self.rounding_seed(slot, bundle.step)
         with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
