@@ -26,6 +26,7 @@ from subspace.adapters.stella import (
 )
 from subspace.adapters.stella_lora import continue_stella, export_stella
 from subspace.core.errors import CheckpointError, ConfigError, MethodError, NotMergeableError
+from subspace.linalg.stiefel import RETRACTIONS
 from subspace.methods.base import AttachContext
 from subspace.models.config import ModelConfig
 from subspace.models.load import load_model
@@ -185,11 +186,12 @@ def test_eight_bit_state_has_the_planned_bytes(recwarn: pytest.WarningsRecorder)
 
 def test_the_recipe_s_choices_reach_the_steps() -> None:
     bench = attached("stella")
-    for wanted, width in ((True, 64.0), (False, None), (7.5, 7.5)):
-        method = new_method("stella", gradient_scaling=wanted)
+    for wanted, width, way in ((True, 64.0, "polar"), (False, None, "exponential"), (7.5, 7.5, "polar")):
+        method = new_method("stella", gradient_scaling=wanted, retraction=way)
         optimizer: Any = method.optimizer(bench.model, OptimizerSettings(weight_decay=0.1))
         (hook,) = optimizer._optimizer_step_pre_hooks.values()
         assert hook.__self__.gradient_scaling == width
+        assert hook.__self__._retract is RETRACTIONS[way]
     decayed = {
         name.rpartition(".")[2]: group["weight_decay"]
         for group in optimizer.param_groups
@@ -231,6 +233,7 @@ def test_a_classifier_s_head_is_trained_and_leaves_with_it(tmp_path: Path) -> No
     torch.testing.assert_close(fresh.logits(), wanted, rtol=0, atol=1e-5)
     folded: Any = fold_stella(bench.model)
     assert isinstance(folded.classifier, nn.Linear)
+    torch.testing.assert_close(logits_of(folded, "classification"), wanted, rtol=0, atol=1e-5)
 
 
 def test_gpt2_s_transposed_layers(tmp_path: Path) -> None:

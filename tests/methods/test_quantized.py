@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*torch.jit.script_method. is deprecated", "ignore:MatMul8bitLt:UserWarning"
 )
 
-ADAPTERS = ("lora", "dora", "eva", "adalora", "ia3", "prefix", "prompt")
+ADAPTERS = ("lora", "dora", "eva", "adalora", "stella", "ia3", "prefix", "prompt")
 SMALL = pytest.mark.parametrize(
     ("name", "quantization"),
     [
