@@ -38,9 +38,11 @@ _FACTORS = ("exp_avg_sq_row", "exp_avg_sq_col")
 
 
 def rms(values: Tensor) -> Tensor:
-    """Return the root of the mean square, a 0-dim float32 tensor."""
-    size: Tensor = torch.linalg.vector_norm(values, dtype=torch.float32)
-    return size / math.sqrt(values.numel())
+    """Return the root of the mean square, float32: 0-dim, or (e, 1, 1) for a stack (e, m, n) of matrices."""
+    stacked = values.ndim == 3
+    dims = (-2, -1) if stacked else None
+    size: Tensor = torch.linalg.vector_norm(values, dim=dims, keepdim=stacked, dtype=torch.float32)
+    return size / math.sqrt(values[0].numel() if stacked else values.numel())
 
 
 class AdafactorRule:
@@ -102,11 +104,11 @@ class AdafactorRule:
         return scaled
 
     def clipped(self, update: Tensor) -> Tensor:
-        """Return the update with a root mean square of at most `clip_threshold`."""
+        """Return the update with a root mean square of at most `clip_threshold`, that of every matrix of a stack."""
         return update / (rms(update) / self.clip_threshold).clamp(min=1.0)
 
     def rate(self, weight: Tensor, lr: float | None, step: int) -> Tensor:
-        """Return lr_t, a 0-dim tensor."""
+        """Return lr_t, of the shape that `rms` gives."""
         if self.relative_step:
             highest = 1e-6 * step if self.warmup_init else 1e-2
             lr = min(highest, 1.0 / math.sqrt(step))

@@ -30,10 +30,10 @@ from subspace.optim.guards import finite_part
 from subspace.optim.limiter import limited
 from subspace.optim.lowbit import add_moments
 from subspace.optim.refresher import Refresher, forget_moments
-from subspace.optim.residual import channel_axis, channel_norms
+from subspace.optim.residual import add_scaled, channel_axis, channel_norms
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
-from subspace.optim.weights import writable
+from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 from subspace.projection.projector import Projector
 
@@ -130,10 +130,10 @@ class ChannelScaledAdamW(SubspaceOptimizer):
             factor = factor * limited(state, size.sum(dim=(-2, -1)).sqrt(), official=official)[..., None, None]
         rate = bundle.group["lr"] * bundle.correction * math.sqrt(bundle.settings.scale)
         seed = self.rounding_seed(slot, bundle.step)
-        with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
+        for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
             if bundle.kept != 1.0:
                 weight.mul_(bundle.kept)
-            weight.addcmul_(gradient.to(weight.dtype), factor.to(weight.dtype), value=-rate)
+            add_scaled(weight, gradient, factor, rows, -rate)
             bundle.decay_after(weight)
 
 
@@ -149,12 +149,14 @@ def _next_official_seed(seed: int) -> int:
 
 
 def _official_draw(seed: int, geometry: Geometry, device: torch.device) -> Tensor:
-    """Return (m, r), or (n, r) from a draw of (r, n), from torch's generator of that device."""
+    """Return (m, r), or (n, r) from a draw of (r, n), from torch's generator of that device; one for a whole stack."""
     generator = torch.Generator(device=device).manual_seed(seed)
     rows, columns = geometry.basis_shapes["basis"][-2:]
     if geometry.side == "right":
-        return torch.randn(columns, rows, generator=generator, device=device).mT.contiguous()
-    return torch.randn(rows, columns, generator=generator, device=device)
+        draw = torch.randn(columns, rows, generator=generator, device=device).mT
+    else:
+        draw = torch.randn(rows, columns, generator=generator, device=device)
+    return draw.repeat(*geometry.stack, 1, 1)
 
 
 class TensorScaledAdamW(ChannelScaledAdamW):

@@ -22,7 +22,7 @@ from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Group, Slot, decay_rate
-from subspace.optim.weights import writable
+from subspace.optim.weights import parts, writable
 from subspace.projection.geometry import Geometry
 
 __all__ = ["CurvatureClipped"]
@@ -92,12 +92,11 @@ class CurvatureClipped(SubspaceOptimizer):
         for slot, state, low in zip(bundle.slots, bundle.states, self.low_gradients(bundle), strict=True):
             seed = self.rounding_seed(slot, bundle.step)
             direction = self._direction(state, low, bundle.group, bundle.settings.state_bits, seed)
-            with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
-                projector = self.projector(slot, state).to(weight)
-                alpha = -bundle.group["lr"] * bundle.settings.scale
-                projector.add_lifted(
-                    weight, direction.to(weight.dtype), beta=1.0 - decay_rate(bundle.group), alpha=alpha
-                )
+            projector, kept = self.projector(slot, state), 1.0 - decay_rate(bundle.group)
+            alpha = -bundle.group["lr"] * bundle.settings.scale
+            for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
+                moved = direction.to(weight.dtype)
+                projector.to(weight).add_lifted(weight, moved, beta=kept, alpha=alpha, rows=rows)
 
     def _direction(self, state: dict[str, Any], gradient: Tensor, group: Group, bits: int, seed: int) -> Tensor:
         """Return sign(M) min(|M| / (rho H + 1e-15), 1), and move M."""

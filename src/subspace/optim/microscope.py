@@ -25,8 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subspace.linalg.angles import captured_energy, effective_rank, overlap, principal_cosines
+from subspace.linalg.angles import effective_rank, overlap, principal_cosines
 from subspace.optim.slots import Slot
+from subspace.projection.projector import Projector
 
 __all__ = ["Microscope", "Refreshed", "watched_names"]
 
@@ -77,11 +78,12 @@ class Microscope:
         slot, new = event.slot, event.after[0]
         geometry = slot.geometry
         assert geometry is not None
-        side = "right" if geometry.side == "right" else "left"
-        low = new.mT @ event.gradient.float() if side == "left" else event.gradient.float() @ new
-        gram = low @ low.mT if side == "left" else low.mT @ low
+        projector = Projector.of(geometry.side, *event.after).to(event.gradient)
+        low = projector.project(event.gradient).float()  # in the gradient's type: no wide copy of a large gradient
+        gram = low.mT @ low if geometry.side == "right" else low @ low.mT
+        sizes = [torch.linalg.vector_norm(value, dtype=torch.float32) for value in (low, event.gradient)]
         figures = {
-            "captured_energy": captured_energy(event.gradient.float(), new, side).mean(),
+            "captured_energy": (sizes[0] / sizes[1].clamp(min=1e-30)).square(),
             "effective_rank": effective_rank(torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt()).mean(),
         }
         if event.before is not None:

@@ -18,7 +18,7 @@ from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle
-from subspace.optim.weights import writable
+from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
 __all__ = ["ProjectedAdamW"]
@@ -43,9 +43,10 @@ class ProjectedAdamW(SubspaceOptimizer):
         for slot, state, direction in zip(bundle.slots, bundle.states, directions, strict=True):
             projector = self.projector(slot, state)
             seed = self.rounding_seed(slot, bundle.step)
-            with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
-                alpha = -bundle.group["lr"] * bundle.settings.scale
-                projector.to(weight).add_lifted(weight, direction.to(weight.dtype), beta=bundle.kept, alpha=alpha)
+            alpha = -bundle.group["lr"] * bundle.settings.scale
+            for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
+                moved = direction.to(weight.dtype)
+                projector.to(weight).add_lifted(weight, moved, beta=bundle.kept, alpha=alpha, rows=rows)
                 bundle.decay_after(weight)
 
 

@@ -25,10 +25,10 @@ from subspace.optim.limiter import limited
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
-from subspace.optim.weights import writable
+from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
-__all__ = ["ResidualAdamW", "channel_axis", "channel_norms"]
+__all__ = ["ResidualAdamW", "add_scaled", "channel_axis", "channel_norms"]
 
 
 class ResidualAdamW(SubspaceOptimizer):
@@ -66,12 +66,19 @@ class ResidualAdamW(SubspaceOptimizer):
         phi = phi * limited(state, norm, official=not published)[..., None, None] * bundle.correction
         inside = direction.sub_(low.mul_(phi))
         projector, seed = self.projector(slot, state), self.rounding_seed(slot, bundle.step)
-        with writable(slot.parameter, bundle.geometry.matrix_shape, seed) as weight:
-            projector.to(weight).add_lifted(weight, inside.to(weight.dtype), beta=bundle.kept, alpha=-rate * scale)
-            weight.addcmul_(
-                gradient.to(weight.dtype), phi.to(weight.dtype), value=-rate * (scale if published else 1.0)
-            )
+        outer = -rate * (scale if published else 1.0)
+        for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
+            moved = inside.to(weight.dtype)
+            projector.to(weight).add_lifted(weight, moved, beta=bundle.kept, alpha=-rate * scale, rows=rows)
+            add_scaled(weight, gradient, phi, rows, outer)
             bundle.decay_after(weight)
+
+
+def add_scaled(weight: Tensor, gradient: Tensor, factor: Tensor, rows: slice, value: float) -> None:
+    """Do weight <- weight + value * gradient * factor for these rows; the factor is one a row, a column or a matrix."""
+    part = gradient[..., rows, :].to(weight.dtype)
+    factor = factor[..., rows, :] if factor.shape[-2] > 1 else factor
+    weight.addcmul_(part, factor.to(weight.dtype), value=value)
 
 
 def channel_axis(geometry: Geometry) -> int:

@@ -12,7 +12,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["writable"]
+__all__ = ["parts", "writable"]
+
+_PART_ELEMENTS = 2**22
+"""A stored weight is widened in rows of about this many numbers, never whole."""
 
 
 @contextmanager
@@ -39,3 +42,24 @@ def writable(parameter: Tensor, shape: tuple[int, ...], seed: int, *, wide: bool
     value = value.contiguous()
     yield value.view(shape)
     parameter.detach().copy_(value.view(parameter.shape))
+
+
+def parts(parameter: Tensor, shape: tuple[int, ...], seed: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows, values) of a weight in turn, each to be changed in place; a float weight comes whole, in its type.
+
+    Args:
+        parameter: The weight.
+        shape: A view of it, e.g. (m, n) of a convolution; rows are those of its last but one dimension.
+        seed: Of stochastic rounding, where the storage rounds.
+    """
+    stored = getattr(parameter, "stored", None)
+    if stored is None:
+        with writable(parameter, shape, seed) as weight:
+            yield slice(None), weight
+        return
+    step = max(1, _PART_ELEMENTS // shape[-1])
+    for first in range(0, shape[-2], step):
+        rows = slice(first, min(first + step, shape[-2]))
+        values = stored.read(rows=rows)
+        yield rows, values
+        stored.write(values, seed=seed, rows=rows)

@@ -61,9 +61,17 @@ class Projector:
         first, second = self._factors(low)
         return first @ second
 
-    def add_lifted(self, weight: Tensor, low: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
-        """Do weight <- beta * weight + alpha * lift(low) in place, in one pass over the weight."""
+    def add_lifted(
+        self, weight: Tensor, low: Tensor, *, beta: float = 1.0, alpha: float = 1.0, rows: slice | None = None
+    ) -> Tensor:
+        """Do weight <- beta * weight + alpha * lift(low) in place, in one pass over the weight.
+
+        Args:
+            rows: `weight` is these rows of the whole one.
+        """
         first, second = self._factors(low)
+        if rows is not None:
+            first = first[..., rows, :]
         if weight.ndim == 2:
             return weight.addmm_(first, second, beta=beta, alpha=alpha)
         return weight.baddbmm_(first, second, beta=beta, alpha=alpha)

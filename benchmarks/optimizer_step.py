@@ -1,0 +1,251 @@
+"""What a step and a refresh of the subspace optimizers cost, beside the floor and beside the official packages.
+
+The floor of GaLore is measured in the same process: for every projected matrix the two projection products into
+preallocated buffers (`mm(out=)`, `addmm_`), and torch's fused AdamW on the low-rank part and on what is not projected.
+All arms take a step in turn, in an order that changes from repeat to repeat; a figure is the median of the repeats, a
+ratio the median of the paired ratios. A refresh is amortised over 200 steps. One layer of the model, float32.
+
+    OMP_NUM_THREADS=1 python benchmarks/optimizer_step.py --shapes qwen2-0.5b --rank 128
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subspace.optim import Apollo, FiraAdamW, Flora, GaLoreAdamW
+from subspace.projection.geometry import geometry_of
+
+SHAPES = {
+    "qwen2-0.5b": [(896, 896), (128, 896), (128, 896), (896, 896), (4864, 896), (4864, 896), (896, 4864)],
+    "llama-1b": [(2048, 2048), (512, 2048), (512, 2048), (2048, 2048), (8192, 2048), (8192, 2048), (2048, 8192)],
+}
+INTERVAL = 200
+FAR = 10**9
+"""An interval after which no refresh falls into an ordinary step."""
+
+
+def gradient(m: int, n: int, seed: int) -> Tensor:
+    """Return a gradient whose singular values fall with their number, as real ones do."""
+    generator = torch.Generator().manual_seed(seed)
+    rank = min(m, n)
+    left = torch.randn(m, rank, generator=generator)
+    right = torch.randn(rank, n, generator=generator) / torch.arange(1, rank + 1)[:, None] ** 0.7
+    return left @ right * 1e-3
+
+
+class Arm:
+    """An optimizer over copies of the layer's weights, with gradients that stay."""
+
+    def __init__(self, shapes: list[tuple[int, int]], device: str, make: Callable[[list[nn.Parameter]], Any]) -> None:
+        self.weights = [nn.Parameter(torch.randn(shape, device=device) * 0.02) for shape in shapes]
+        self.gradients = [gradient(m, n, seed).to(device) for seed, (m, n) in enumerate(shapes)]
+        self.optimizer = make(self.weights)
+
+    def step(self) -> float:
+        for weight, value in zip(self.weights, self.gradients, strict=True):
+            weight.grad = value
+        return seconds(self.optimizer.step)
+
+
+class Floor:
+    """The products and the fused AdamW that no GaLore can do without, on memory that is there."""
+
+    def __init__(self, shapes: list[tuple[int, int]], rank: int, device: str) -> None:
+        self.work: list[tuple[str, Tensor, Tensor, Tensor, Tensor]] = []
+        low: list[nn.Parameter] = []
+        for seed, (m, n) in enumerate(shapes):
+            weight, value = torch.randn(m, n, device=device) * 0.02, gradient(m, n, seed).to(device)
+            geometry = geometry_of((m, n), rank, "shorter")
+            assert geometry is not None
+            if not geometry.saves():
+                plain = nn.Parameter(weight)
+                plain.grad = value
+                low.append(plain)
+                continue
+            basis = torch.linalg.qr(torch.randn(min(m, n), rank, device=device)).Q.contiguous()
+            part = nn.Parameter(torch.zeros(geometry.low_shape, device=device))
+            part.grad = torch.zeros_like(part)
+            low.append(part)
+            self.work.append((geometry.side, weight, value, basis, part))
+        self.adamw = torch.optim.AdamW(low, lr=1e-3, fused=True)
+
+    def step(self) -> float:
+        return seconds(self._step)
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        for side, _, value, basis, part in self.work:
+            first, second = (basis.mT, value) if side == "left" else (value, basis)
+            torch.mm(first, second, out=part.grad)
+        self.adamw.step()
+        for side, weight, _, basis, part in self.work:
+            first, second = (basis, part) if side == "left" else (part, basis.mT)
+            weight.addmm_(first, second, alpha=-0.25)
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def arms(shapes: list[tuple[int, int]], rank: int, device: str) -> dict[str, Any]:
+    """Return the arms by name; packages that are not installed are left out."""
+    found: dict[str, Any] = {"floor": Floor(shapes, rank, device)}
+    ours: dict[str, Callable[..., Any]] = {"galore": GaLoreAdamW, "fira": FiraAdamW, "apollo": Apollo}
+    for name, kind in ours.items():
+        options = {} if name == "apollo" else {"basis": "gram"}
+        found[name] = Arm(
+            shapes, device, lambda p, k=kind, o=options: k(p, lr=1e-3, rank=rank, refresh_interval=FAR, **o)
+        )
+    found["flora"] = Arm(shapes, device, lambda p: Flora(p, lr=1e-3, rank=rank, refresh_interval=FAR))
+    found["adamw fused"] = Arm(shapes, device, lambda p: torch.optim.AdamW(p, lr=1e-3, fused=True))
+    for name, make in peers(rank).items():
+        found[name] = Arm(shapes, device, make)
+    return found
+
+
+def peers(rank: int) -> dict[str, Callable[[list[nn.Parameter]], Any]]:
+    """Return how to make the official optimizers that are installed."""
+    quiet = {"lr": 1e-3, "no_deprecation_warning": True}
+    common = {"rank": rank, "update_proj_gap": FAR, "proj_type": "std"}
+    found: dict[str, Callable[[list[nn.Parameter]], Any]] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from galore_torch import GaLoreAdamW as Official
+
+            found["galore-torch"] = lambda p: Official([{"params": p, "scale": 0.25, **common}], **quiet)
+        except ImportError:
+            pass
+        try:
+            from fira import FiraAdamW as OfficialFira
+
+            found["fira (package)"] = lambda p: OfficialFira([{"params": p, "alpha": 0.25, **common}], **quiet)
+        except ImportError:
+            pass
+        try:
+            from apollo_torch import APOLLOAdamW
+
+            apollo = {"scale": 1.0, "proj": "random", "scale_type": "channel", **common}
+            found["apollo-torch"] = lambda p: APOLLOAdamW([{"params": p, **apollo}], **quiet)
+        except ImportError:
+            pass
+    return found
+
+
+def refreshes(shapes: list[tuple[int, int]], rank: int, device: str, repeats: int) -> dict[str, float]:
+    """Return the seconds that finding the bases of a layer takes, by how they are found."""
+    from subspace.linalg.decompose import leading_basis
+
+    gradients = [gradient(m, n, seed).to(device) for seed, (m, n) in enumerate(shapes)]
+    geometries = [geometry_of(shape, rank, "shorter") for shape in shapes]
+    kept = [(g, v) for g, v in zip(geometries, gradients, strict=True) if g is not None and g.saves()]
+    taken: dict[str, list[float]] = {}
+    previous = [leading_basis(v, rank, how="gram", side=g.side) for g, v in kept]
+    for repeat in range(repeats):
+        for how in ("svd", "gram", "randomized", "warm"):
+            if how == "svd" and repeat >= 2:
+                continue
+
+            def find(how: str = how, repeat: int = repeat) -> None:
+                for (g, v), old in zip(kept, previous, strict=True):
+                    leading_basis(v, rank, how=how, previous=old if how == "warm" else None, seed=repeat, side=g.side)
+
+            taken.setdefault(how, []).append(seconds(find))
+    return {how: statistics.median(values) for how, values in taken.items()}
+
+
+def measure(shapes: list[tuple[int, int]], rank: int, device: str, repeats: int) -> dict[str, Any]:
+    """Return medians and paired ratios of one layer."""
+    every = arms(shapes, rank, device)
+    first = {name: arm.step() for name, arm in every.items()}  # allocates, and refreshes
+    for arm in every.values():
+        arm.step()
+    taken: dict[str, list[float]] = {name: [] for name in every}
+    order = list(every)
+    for repeat in range(repeats):
+        random.Random(repeat).shuffle(order)
+        for name in order:
+            taken[name].append(every[name].step())
+    steps = {name: statistics.median(values) for name, values in taken.items()}
+    bases = refreshes(shapes, rank, device, max(3, repeats // 4))
+    amortised = {how: value / INTERVAL for how, value in bases.items()}
+    # a peer's refresh is inside its first step
+    peer = {name: max(first[name] - steps[name], 0.0) / INTERVAL for name in steps if name in peers(rank)}
+    result: dict[str, Any] = {
+        "step_seconds": {name: round(value, 6) for name, value in steps.items()},
+        "refresh_seconds": {how: round(value, 6) for how, value in bases.items()},
+        "peer_refresh_seconds": {name: round(value * INTERVAL, 6) for name, value in peer.items()},
+        "refresh_speedup_over_svd": {how: round(bases["svd"] / value, 2) for how, value in bases.items()},
+    }
+    ratios = {}
+    for ours, others in {
+        "galore": ("floor", "galore-torch", "adamw fused"),
+        "fira": ("floor", "fira (package)"),
+        "apollo": ("apollo-torch", "floor"),
+    }.items():
+        own = amortised["warm"] if ours != "apollo" else 0.0
+        for other in others:
+            if other in taken:
+                pairs = [(a + own) / (b + peer.get(other, 0.0)) for a, b in zip(taken[ours], taken[other], strict=True)]
+                low, *_, high = statistics.quantiles(pairs, n=10)
+                ratios[f"{ours} / {other}"] = [round(value, 3) for value in (statistics.median(pairs), low, high)]
+    result["ratios_amortised_median_p10_p90"] = ratios
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shapes", choices=[*SHAPES, "all"], default="all")
+    parser.add_argument("--rank", type=int, nargs="*", default=[128, 256])
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    results = {
+        f"{name} rank {rank}": measure(SHAPES[name], rank, args.device, args.repeats)
+        for name in (SHAPES if args.shapes == "all" else [args.shapes])
+        for rank in args.rank
+    }
+    packages = {}
+    for name in ("torch", "galore-torch", "fira", "apollo-torch"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "absent"
+    device = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or "cpu"
+    report = {
+        "date": date.today().isoformat(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "packages": packages,
+        "results": results,
+    }
+    text = json.dumps(report, indent=2)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
