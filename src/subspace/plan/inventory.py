@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["take_inventory"]
+__all__ = ["module_shapes", "take_inventory"]
 
 
 def take_inventory(model: nn.Module, *, task: str, quantization: str = "none") -> Inventory:
@@ -28,7 +28,7 @@ def take_inventory(model: nn.Module, *, task: str, quantization: str = "none") -
     return Inventory(
         model_type=str(full.model_type),
         task=task,
-        modules=_modules(model),
+        modules=module_shapes(model),
         # torch names a shared tensor once, by the first module that holds it.
         tensors=tuple(_spec(name, tensor) for name, tensor in model.named_parameters()),
         num_layers=int(config.num_hidden_layers),
@@ -48,7 +48,8 @@ def _spec(name: str, tensor: torch.Tensor) -> TensorSpec:
     return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
 
-def _modules(model: nn.Module) -> tuple[ModuleShape, ...]:
+def module_shapes(model: nn.Module) -> tuple[ModuleShape, ...]:
+    """Return the modules of any model that own parameters, in its order."""
     stacks = _stacks(model)
     seen: set[int] = set()
     shapes = []
