@@ -46,7 +46,25 @@ def test_svd_is_torch_svd_bit_for_bit(shape: tuple[int, int], side: str) -> None
     matrix = gradient(*shape, noise=0.5)
     found = leading_basis(matrix, 7, how="svd", side=side)
     assert torch.equal(found, reference(matrix, 7, side))
-    assert found.untyped_storage().nbytes() == found.numel() * 4  # not a view that keeps the whole factor
+
+
+@pytest.mark.parametrize("rank", [1, 6])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("how", HOW)
+def test_a_basis_owns_its_storage(how: str, side: str, rank: int) -> None:
+    """A view would keep the whole factor alive, and a checkpoint would write it."""
+    found = leading_basis(gradient(6, 9), rank, how=how, side=side)
+    assert found.untyped_storage().nbytes() == found.numel() * 4
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("fault", [0.0, float("nan"), float("inf"), -float("inf")])
+def test_a_matrix_of_faults_gives_an_orthonormal_basis(how: str, fault: float) -> None:
+    matrix = torch.full((7, 5), fault)
+    found = leading_basis(matrix, 3, how=how, previous=torch.eye(7)[:, :3])
+    assert orthonormality_error(found) < 1e-6
+    matrix[2] = 1.0
+    assert orthonormality_error(leading_basis(matrix, 3, how=how, previous=found)) < 1e-6
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -61,7 +79,7 @@ def test_estimates_find_singular_vectors_in_order(how: str, shape: tuple[int, in
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("shape", [(160, 700), (700, 160), (200, 200)])
+@pytest.mark.parametrize("shape", [(160, 700), (700, 160), (200, 200), (250, 520)])
 @pytest.mark.parametrize(("how", "least"), [("gram", 0.99999), ("randomized", 0.98), ("warm", 0.95)])
 def test_captured_energy_on_a_noisy_gradient(how: str, least: float, shape: tuple[int, int], side: str) -> None:
     """Against the SVD of the same matrix; the basis before is that of another draw of the noise."""
@@ -79,12 +97,13 @@ def test_products_and_gram_matrix_lead_to_the_same_sketch(
 ) -> None:
     """Twice through G G^T formed, or through G and G^T one after the other: one formula, two costs."""
     matrix, found = gradient(*shape, decay=1.5), []
-    monkeypatch.setattr(decompose, "_GRAM_TIMES", 2)
+    monkeypatch.setattr(decompose, "_GRAM_TIMES", decompose._FACTOR_TIMES)
+    monkeypatch.setattr(decompose, "_GRAM_COLUMNS", 1)
     for ratio in (0, 100):
         monkeypatch.setattr(decompose, "_GRAM_RATIO", ratio)
         found.append(leading_basis(matrix, 6, how="randomized", side="left"))
     assert not torch.equal(found[0], found[1])
-    torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=0)
+    torch.testing.assert_close(align_signs(found[0], found[1]), found[1], atol=1e-3, rtol=0)
 
 
 @given(
@@ -98,7 +117,7 @@ def test_products_and_gram_matrix_lead_to_the_same_sketch(
     dtype=st.sampled_from((torch.float32, torch.bfloat16, torch.float64)),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_always_orthonormal(
     rows: int,
     columns: int,
@@ -174,7 +193,7 @@ def test_narrow_types_are_widened_in_slices(monkeypatch: pytest.MonkeyPatch, how
 def test_warm_turns_to_a_gradient_it_has_never_seen() -> None:
     """The last basis is orthogonal to everything: the few random columns find the way, without a fault."""
     matrix = torch.zeros(60, 80)
-    matrix[:20] = gradient(20, 80, decay=0.1)
+    matrix[40:] = gradient(20, 80, decay=0.1)
     old = torch.eye(60)[:, 30:40].contiguous()
     found = leading_basis(matrix, 10, how="warm", previous=old)
     assert captured_energy(matrix, old) == 0

@@ -27,10 +27,10 @@ from subspace.linalg.sketch import gaussian
 __all__ = ["HOW", "align_signs", "leading_basis", "orthonormality_error", "orthonormalize"]
 
 HOW = ("svd", "gram", "randomized", "warm", "random")
-_GRAM_RATIO = 8
-"""Up to this many rows per column of the sketch, forming G G^T costs no more than applying G and G^T a few times."""
-_GRAM_TIMES, _FACTOR_TIMES = 4, 2
-"""How often G G^T is applied to a sketch, formed and as two products."""
+_GRAM_COLUMNS, _GRAM_RATIO = 2, 8
+"""Least columns per row, and most rows per column of the sketch, for which forming G G^T once is the cheaper way."""
+_GRAM_TIMES, _FACTOR_TIMES = 4, 3
+"""How often G G^T is applied to a sketch: formed, and as two products. A noisy spectrum needs the third time."""
 _SHIFT = 1e-6
 """Of the trace; a third of it still carried every Cholesky factorisation of dependent columns that was tried."""
 _WIDENED_ELEMENTS = 2**24
@@ -122,7 +122,7 @@ def _randomized(source: Tensor, rank: int, seed: int) -> Tensor:
     if rows > columns:
         return orthonormalize(_product(source, _randomized(source.mT, rank, seed)))
     sketch = gaussian(seed, (rows, _width(source, rank)), device=source.device)
-    if rows > _GRAM_RATIO * sketch.shape[-1]:
+    if columns < _GRAM_COLUMNS * rows or rows > _GRAM_RATIO * sketch.shape[-1]:
         for _ in range(_FACTOR_TIMES - 1):
             sketch = orthonormalize(_product(source, _product(source.mT, sketch)))
         return _advanced(source, sketch, rank)
@@ -171,7 +171,7 @@ def _divided(columns: Tensor, gram: Tensor) -> Tensor:
     The shift keeps the factorisation alive where directions are lost in rounding: they come out shorter, never longer.
     """
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
-    diagonal.add_(diagonal.sum(dim=-1, keepdim=True) * _SHIFT + 1e-30)
+    diagonal.add_(diagonal.sum(dim=-1, keepdim=True) * _SHIFT)
     lower = torch.linalg.cholesky_ex(gram).L  # the one that reports no failure waits for no device
     return _zeros_for_faults(torch.linalg.solve_triangular(lower.mT, columns, upper=True, left=False))
 
