@@ -29,6 +29,7 @@ from subspace.optim.refresher import Refresher
 from subspace.optim.refusals import refuse
 from subspace.optim.settings import ProjectionSettings, projection_settings
 from subspace.optim.slots import Bundle, Group, Scratch, Slot, as_groups, bundles, decay_rate
+from subspace.optim.stacked import can_stack, project_stack
 from subspace.optim.weights import writable
 from subspace.plan.shapes import TensorSpec
 from subspace.projection.geometry import Geometry, geometry_of
@@ -246,10 +247,17 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
     def low_gradients(self, bundle: Bundle) -> list[Tensor]:
         """Return the projected gradients of a bundle, float32; a matrix that is not finite counts as zero."""
         stack = self.scratch.take("low", (len(bundle.slots), *bundle.geometry.low_shape), _device(bundle))
-        for slot, state, out in zip(bundle.slots, bundle.states, stack.unbind(0), strict=True):
-            self.project_into(out, slot, state)
-            out.masked_fill_(~torch.isfinite(out.sum(dim=(-2, -1), keepdim=True)), 0.0)
+        if can_stack(bundle):
+            project_stack(bundle, self.projectors(bundle), stack)
+        else:
+            for slot, state, out in zip(bundle.slots, bundle.states, stack.unbind(0), strict=True):
+                self.project_into(out, slot, state)
+        stack.masked_fill_(~torch.isfinite(stack.sum(dim=(-2, -1), keepdim=True)), 0.0)
         return list(stack.unbind(0))
+
+    def projectors(self, bundle: Bundle) -> list[Projector]:
+        """Return the projectors of a bundle's weights."""
+        return [self.projector(slot, state) for slot, state in zip(bundle.slots, bundle.states, strict=True)]
 
     def project_into(self, out: Tensor, slot: Slot, state: dict[str, Any]) -> None:
         """Write into `out` what a slot has accumulated plus the projection of the gradient that it still holds."""

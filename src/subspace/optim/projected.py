@@ -18,6 +18,7 @@ from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle
+from subspace.optim.stacked import add_stack, can_stack
 from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
@@ -40,10 +41,13 @@ class ProjectedAdamW(SubspaceOptimizer):
 
     def update_bundle(self, bundle: Bundle) -> None:
         directions = self.directions(bundle, self.low_gradients(bundle))
+        alpha = -bundle.group["lr"] * bundle.settings.scale
+        if can_stack(bundle) and bundle.settings.fidelity == "paper":
+            add_stack(bundle, self.projectors(bundle), directions, beta=bundle.kept, alpha=alpha)
+            return
         for slot, state, direction in zip(bundle.slots, bundle.states, directions, strict=True):
             projector = self.projector(slot, state)
             seed = self.rounding_seed(slot, bundle.step)
-            alpha = -bundle.group["lr"] * bundle.settings.scale
             for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
                 moved = direction.to(weight.dtype)
                 projector.to(weight).add_lifted(weight, moved, beta=bundle.kept, alpha=alpha, rows=rows)

@@ -21,7 +21,7 @@ Group = dict[str, Any]
 
 _BUNDLE_ELEMENTS = {"cpu": 2**18}
 """Low-rank elements handled at once: on a CPU so many as its caches hold; elsewhere launches cost more."""
-_DEFAULT_BUNDLE_ELEMENTS = 2**26
+_DEFAULT_BUNDLE_ELEMENTS = 2**23
 
 
 @dataclass(eq=False)
