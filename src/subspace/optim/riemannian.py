@@ -112,13 +112,13 @@ class StiefelSteps:
     def _after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for group in self._moving:
             change = _stack(group.factors).sub_(group.before)
-            moved = (change != 0).flatten(1).any(1)
+            rests = change.abs().amax((1, 2), keepdim=True) == 0
             if self.gradient_scaling is not None:
                 change *= math.sqrt(self.gradient_scaling / change.shape[1])
             after = self._retract(group.before, tangent(group.before, change))
             # retraction of nothing rounds; a skipped step must not. No branch, so no wait for the device.
-            after = torch.where(moved[:, None, None], after, group.before)
-            torch._foreach_copy_(group.factors, list(after.unbind()))
+            torch.where(rests, group.before, after, out=change)
+            torch._foreach_copy_(group.factors, list(change.unbind()))
         self._moving = []
 
 
