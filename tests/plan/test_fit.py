@@ -57,9 +57,9 @@ def searched(
         asked.append(overrides[-1])
         tree = copy.deepcopy(start)
         for key, value in (override.split("=") for override in overrides):
-            if key in refused:
-                raise ConfigError("E-CFG-014", where=key, found="cannot be")
             section, _, name = key.partition(".")
+            if key in refused or name not in tree[section]:
+                raise ConfigError("E-CFG-014", where=key, found="cannot be")
             tree[section][name] = True if value == "true" else int(value) if value.isdigit() else value
         return Planned(plan_of(cost(tree), tree), tree)
 
@@ -175,6 +175,16 @@ def test_what_is_harmless_is_tried_again_before_more_harm_is_done() -> None:
 
     kept = [trial.overrides for trial in searched(600, cost).trials if trial.kept]
     assert kept == [("training.optim=adamw_8bit",), ("training.loss_chunk_tokens=256",)]
+
+
+def test_gradients_are_freed_at_once_where_bases_no_longer_need_them() -> None:
+    def cost(tree: Tree) -> int:
+        freed = tree["method"]["update"] == "in_backward" and tree["method"]["refresh_from"] == "micro_batch"
+        return 500 if freed else 1000
+
+    fit = searched(500, cost, method__refresh_from="step")
+    assert fit.overrides == ("method.update=in_backward", "method.refresh_from=micro_batch")
+    assert not searched(500, cost, method__refresh_from="step", refused=("method.refresh_from",)).fits
 
 
 def test_rows_stay_whole() -> None:

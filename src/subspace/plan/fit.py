@@ -1,7 +1,7 @@
 """The changes that make a run fit into given memory, in order of least harm; each is planned anew, none is estimated.
 
     none      the result stays the same up to rounding: how the same numbers are computed
-    rounding  arithmetic, moments or weights in fewer bits
+    rounding  arithmetic, moments or weights in fewer bits; bases from fewer rows
     codes     weights as 8-bit or 4-bit codes
     subspace  fewer numbers are trained
     rows      longer rows are cut
@@ -240,6 +240,9 @@ def _computed_otherwise(recipe: _Recipe) -> Iterator[Change]:
 
 
 def _rounded(recipe: _Recipe) -> Iterator[Change]:
+    if recipe.has("method.refresh_from", "step") and recipe.has("method.update", "after_backward", "in_backward"):
+        values = {"method.update": "in_backward", "method.refresh_from": "micro_batch"}
+        yield Change("bases", values, "bases come from the first micro-batch of a step", "rounding")
     in_float32 = recipe.plan.weight_bytes >= 3 * recipe.plan.num_parameters
     if in_float32 and recipe.has("training.mixed_precision", "no"):
         yield _one("precision", "training.mixed_precision", "bf16", "arithmetic in 16 bits", "rounding")

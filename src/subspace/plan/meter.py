@@ -73,7 +73,9 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         self.flops: Counter[Phase] = Counter()
         self.phase: Phase = "forward"
         self.saved_peak = self.live_peak = self.transient_peak = self.logits_peak = 0
+        weights = tuple(weights)
         self._weights = {_key(tensor) for tensor in weights}
+        self._shapes = {tensor.shape for tensor in weights if tensor.requires_grad}
         self._logits_shape = logits_shape
         self._live: dict[int, tuple[int, weakref.ref[torch.UntypedStorage]]] = {}
         self._saved: Counter[int] = Counter()
@@ -95,6 +97,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
             return _value_of_full_batch(args[0])
         if self.phase == "backward":
             self._sample_saved()
+        self._sample_live()
         if func is torch.ops.aten.nonzero.default:
             # How many places are not zero depends on values; in a full batch all are.
             func, args, kwargs = torch.ops.aten.ones.default, ((args[0].numel(), args[0].dim()),), {"dtype": torch.long}
@@ -105,6 +108,10 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         for leaf in tree_iter(result):
             if isinstance(leaf, torch.Tensor):
                 self._note(leaf)
+        if func is not torch.ops.aten.add.Tensor or self.phase == "forward" or result.shape not in self._shapes:
+            self._sample_live()
+        # else autograd adds up two gradients of a weight that is used twice: in place, but not for fake tensors, whose
+        # first summand is gone before anything else happens
         return result
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor | _Saved:
@@ -148,6 +155,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
 
     def cost(self) -> GraphCost:
         """Return what was metered."""
+        self._sample_live()
         return GraphCost(
             forward_flops=self.flops["forward"],
             backward_flops=self.flops["backward"],
@@ -174,6 +182,8 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
             self._logits.add(key)
             self._logits_bytes += size
             self.logits_peak = max(self.logits_peak, self._logits_bytes)
+
+    def _sample_live(self) -> None:
         self.live_peak = max(self.live_peak, self._live_bytes)
         self.transient_peak = max(self.transient_peak, self._live_bytes - self._gradient_bytes)
 
