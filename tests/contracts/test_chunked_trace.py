@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from workbench import FAMILIES, attached, batch_of, meta_model, new_method
 
+from subspace.models.tiny import tiny_model
 from subspace.plan.graph import measure
 from subspace.plan.shapes import GraphCost
 from subspace.training.loss import summed_loss
@@ -73,6 +75,29 @@ def test_the_plan_costs_what_the_real_model_costs(name: str, family: str, task: 
     assert cost.transient_bytes < whole.transient_bytes
 
 
+def test_two_gradients_of_a_large_embedding_are_added_in_place() -> None:
+    """Its use as a head and its use as an embedding each give one; a third of their size would be made of fake ones."""
+    import transformers
+
+    model = tiny_model("qwen2", vocab_size=8192).train()
+    model.set_attn_implementation("eager")
+    with torch.device("meta"):
+        empty = transformers.AutoModelForCausalLM.from_config(model.config, attn_implementation="eager")
+    batch = batch_of("causal_lm", rows=ROWS, length=LENGTH)
+    summed_loss(model, batch, "causal_lm", CHUNK).backward()
+    model.zero_grad()
+    peak = allocator_peak(lambda: summed_loss(model, batch, "causal_lm", CHUNK).backward())
+    assert planned(empty, "causal_lm", CHUNK).backward_peak_bytes == pytest.approx(peak, rel=0.02)
+
+
+def allocator_peak(run: Callable[[], None]) -> int:
+    """Return the most bytes that torch's CPU allocator gave out at one moment."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
 @pytest.mark.parametrize("mixed", ["no", "bf16"])
 @pytest.mark.parametrize(("name", "family"), [("full", "llama"), ("full", "qwen2"), ("lora", "llama")])
 def test_the_planned_peak_is_that_of_the_allocator(name: str, family: str, mixed: str) -> None:
@@ -89,10 +114,7 @@ def test_the_planned_peak_is_that_of_the_allocator(name: str, family: str, mixed
 
     real_pass()
     bench.model.zero_grad()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        real_pass()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    peak = max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    peak = allocator_peak(real_pass)
     cost = planned(traced, "causal_lm", CHUNK, mixed_precision=mixed)
     assert cost.backward_peak_bytes == pytest.approx(peak, rel=0.02)
 
