@@ -15,6 +15,7 @@ from torch import nn
 
 from plan.live import LENGTH, ROWS, build, real_flops, real_loss, real_saved, real_saved_recomputing
 from subspace.core.seeding import derive_seed
+from subspace.models import int8_modules as int8_modules_room
 from subspace.models import int8_weights
 from subspace.models.config import ModelConfig
 from subspace.models.int8_modules import (
@@ -138,6 +139,19 @@ def test_rounding_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(torch.random.get_rng_state(), state), "no random number is drawn"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("size", [1.0, 1e-4])
+def test_reading_rounds_once(dtype: torch.dtype, size: float) -> None:
+    stored = Int8Weight.nearest(size * random(6, 600))
+    steps = stored.scales.double().repeat_interleave(200, dim=1)
+    exact = stored.codes.double() * steps
+    assert torch.equal(stored.read().double(), exact)
+    assert torch.equal(stored.read(dtype=dtype), exact.to(dtype))
+    given = torch.empty(2, 600, dtype=dtype)
+    assert stored.read(given, rows=slice(3, 5)) is given
+    assert torch.equal(given, exact[3:5].to(dtype))
+
+
 def test_move_is_the_step_written_at_once() -> None:
     weight, direction = random(30, 300), random(30, 300, seed=1)
     stored, wanted = Int8Weight.nearest(weight), Int8Weight.nearest(weight)
@@ -250,7 +264,10 @@ def test_a_cast_model_computes_in_its_type(dtype: torch.dtype) -> None:
     assert all(p.untyped_storage().nbytes() == p.element_size() for p in model.parameters() if hasattr(p, "stored"))
     now = [value for value in model.buffers() if value.dtype == torch.int8]
     assert all(torch.equal(a, b) for a, b in zip(codes, now, strict=True))
-    assert all(torch.equal(value, dict(model.named_buffers())[name]) for name, value in scales.items())
+    for name, value in model.named_buffers():
+        if name in scales:
+            assert value.dtype == torch.bfloat16
+            assert torch.equal(value, scales[name])
 
 
 def test_the_state_dict_holds_codes_and_scales_and_nothing_of_the_handle() -> None:
@@ -284,6 +301,20 @@ def test_plain_weights_are_given_and_taken_back() -> None:
     assert torch.equal(unpacked_weight(head), head.stored.read())
 
 
+def test_the_row_of_padding_has_no_gradient() -> None:
+    plain = nn.Embedding(8, 4, padding_idx=0)
+    coded = copy.deepcopy(plain)
+    stored = Int8Weight.nearest(coded.weight.detach())
+    int8_modules_room._hold(coded, stored, WeightHandle(coded.weight.shape, torch.float32, stored))
+    numbers = torch.tensor([[0, 3, 3], [1, 0, 7]])
+    for module in (plain, coded):
+        (module(numbers) * torch.arange(24.0).view(2, 3, 4)).sum().backward()
+    assert plain.weight.grad is not None
+    assert coded.weight.grad is not None
+    assert not plain.weight.grad[0].any()
+    assert torch.equal(coded.weight.grad, plain.weight.grad)
+
+
 # Bytes and the plan.
 
 
@@ -315,13 +346,15 @@ def test_bytes_are_predicted_exactly(
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("family", ["llama", "qwen2", "bert", "t5"])
 def test_the_plan_sees_what_a_real_pass_keeps(family: str, checkpointing: bool) -> None:
-    (meta, task), (real, _) = (build(family, device=device) for device in ("meta", "cpu"))
+    (plain, task), (meta, _), (real, _) = (build(family, device=device) for device in ("meta", "meta", "cpu"))
     for model in (meta, real):
         store_int8(model)
         model.requires_grad_(True)
+    of_plain = measure(plain, task=task, batch_size=ROWS, length=LENGTH, gradient_checkpointing=checkpointing)
     cost = measure(meta, task=task, batch_size=ROWS, length=LENGTH, gradient_checkpointing=checkpointing)
     kept = real_saved_recomputing(real, task) if checkpointing else real_saved(real, task)
     assert cost.saved_activation_bytes == pytest.approx(kept, rel=0.02)
+    assert cost.saved_activation_bytes == of_plain.saved_activation_bytes, "no unpacked weight is kept"
     if not checkpointing:
         forward, total = real_flops(real, task)
         assert (cost.forward_flops, cost.flops) == pytest.approx((forward, total), rel=0.01)
@@ -362,6 +395,15 @@ def test_small_rates_train_as_with_plain_weights_and_to_nearest_they_do_not(monk
     monkeypatch.setattr(Int8Weight, "write", to_nearest)
     start, found = fall(stuck, 5e-5, 60)
     assert start - found < 0.2 * (first - wanted)
+
+
+def test_every_write_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, _ = coded("llama")
+    seeds: list[int] = []
+    monkeypatch.setattr(Int8Weight, "write", lambda self, values, *, seed: seeds.append(seed))
+    fall(model, 1e-3, 2)
+    num_weights = sum(hasattr(parameter, "stored") for parameter in model.parameters())
+    assert len(seeds) == len(set(seeds)) == 3 * num_weights
 
 
 def test_recomputation_and_accumulation_give_the_same_codes() -> None:

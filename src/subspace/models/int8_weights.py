@@ -2,7 +2,7 @@
 
     w = s q,   q in -127 .. 127,   s >= max|w| / 127 over a group of at most 256 neighbours in a row
 
-    write:   q = k + floor((w - s k) / s + u),   k = round(w / s),   u uniform in [0, 1)   =>   E[s q] = w
+    write:   q = k + floor(w / s - k + u),   k = round(w / s),   u uniform in [0, 1)   =>   E[s q] = w
 
 so that an update of a hundredth of a code moves the weight in one write of a hundred; rounded to nearest it would
 never move. The scale is a bfloat16 number, so that s q is exact in float32, and a value that was not changed keeps its
@@ -156,10 +156,10 @@ class Int8Weight(nn.Module):
         self.scales[part] = scale.to(torch.bfloat16)
         # An empty group has nothing but zeros, which any scale but zero can divide.
         scale = torch.where(scale == 0, 1.0, scale)[..., None]
-        nearest = (grouped / scale).round_()
+        quotient = grouped / scale
+        nearest = quotient.round()
         if key is not None:
-            # not w / s - k: s k is what `read` gives, so what was not changed has no rest at all
-            rest = (grouped - nearest * scale).div_(scale).view(count, padded)[:, :columns]
+            rest = quotient.sub_(nearest).view(count, padded)[:, :columns]  # 0 where `read` gave the value
             noise = _uniform(key, part.start * columns, count * columns, values.device).view(count, columns)
             nearest.view(count, padded)[:, :columns] += rest.add_(noise).floor_()
         self.codes[part] = nearest.clamp_(-_TOP, _TOP).view(count, padded)[:, :columns]

@@ -48,10 +48,7 @@ def make_plan(
     placements = method.place(inventory)
     account = method.account(inventory, placements)
     stored = _stored_bytes(config, model, inventory)
-    if config.model.trained_weights == "int8":
-        from subspace.models.int8_modules import int8_notes, store_int8
-
-        notes = (*notes, *int8_notes(model, store_int8(model)))
+    notes = (*notes, *_trace_codes(config, model))
     method.trace(model, placements)
     trained = {tensor.name: tensor for tensor in inventory.tensors}
     specs = (*(trained[name] for name in account.trained_base), *(tensor for tensor in account.added if tensor.trained))
@@ -103,6 +100,15 @@ def _micro_batch_cost(config: RunConfig, model: nn.Module, batch: Batch) -> Grap
         mixed_precision=batch.mixed_precision,
         loss=lambda live, inputs: summed_loss(live, inputs, task, batch.loss_chunk_tokens),
     )
+
+
+def _trace_codes(config: RunConfig, model: nn.Module) -> tuple[str, ...]:
+    """Give a meta-device model the arithmetic of trained weights that are held as codes; return notes for the reader."""
+    if config.model.trained_weights == "as_stored":
+        return ()
+    from subspace.models.int8_modules import int8_notes, store_int8
+
+    return int8_notes(model, store_int8(model))
 
 
 def _stored_bytes(config: RunConfig, model: nn.Module, inventory: Inventory) -> dict[str, int]:
