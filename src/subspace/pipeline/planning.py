@@ -103,7 +103,7 @@ def _micro_batch_cost(config: RunConfig, model: nn.Module, batch: Batch) -> Grap
 
 
 def _trace_codes(config: RunConfig, model: nn.Module) -> tuple[str, ...]:
-    """Give a meta-device model the arithmetic of trained weights that are held as codes; return notes for the reader."""
+    """Give a meta-device model the arithmetic of trained weights held as codes; return notes for the reader."""
     if config.model.trained_weights == "as_stored":
         return ()
     from subspace.models.int8_modules import int8_notes, store_int8
