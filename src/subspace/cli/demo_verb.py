@@ -1,4 +1,4 @@
-"""`subspace demo`: four methods on the built-in model, in three minutes, without a network."""
+"""`subspace demo`: eight methods on the built-in model, in four minutes, without a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def verb(
     ),
     debug: options.Debug = False,
 ) -> None:
-    """Train full, LoRA, DoRA and PiSSA on the built-in model and task; print a table, draw a page and a plot."""
+    """Train eight methods on the built-in model and task, from full to Flora; print a table, draw a page and a plot."""
     import time
 
     from subspace.cli.console import ProgressListener, error_console, output_console, quiet_libraries

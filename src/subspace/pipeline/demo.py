@@ -1,9 +1,10 @@
-"""The demonstration: four methods on the built-in model and task. Imports no torch."""
+"""The demonstration: eight methods on the built-in model and task. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from subspace.config.load import document_from
 from subspace.data.tasks.word_problems import ANSWER_PATTERN
@@ -12,24 +13,35 @@ from subspace.runs.store import RunFolder
 
 __all__ = ["DEMO_METHODS", "base_metrics", "demo_config", "keep_before"]
 
-DEMO_METHODS = ("full", "lora", "dora", "pissa")
+DEMO_METHODS = ("full", "lora", "dora", "pissa", "stella", "galore", "fira", "flora")
 
-_LEARNING_RATES = {"full": 1e-3, "lora": 5e-3, "dora": 5e-3, "pissa": 2e-3}
-_ALPHAS = {"lora": 16.0, "dora": 16.0, "pissa": 8.0}
+_PROJECTED = {"rank": 32, "refresh_interval": 50, "project_embeddings": True}
+_ADAPTER = {"rank": 8, "target_modules": "all-linear"}
+_SETTINGS: dict[str, tuple[float, dict[str, Any]]] = {
+    "full": (1e-3, {}),
+    "lora": (5e-3, {**_ADAPTER, "alpha": 16.0}),
+    "dora": (5e-3, {**_ADAPTER, "alpha": 16.0}),
+    "pissa": (2e-3, {**_ADAPTER, "alpha": 8.0}),
+    "stella": (5e-3, {**_ADAPTER, "alpha": 16.0}),
+    "galore": (5e-3, {**_PROJECTED, "scale": 0.5}),
+    "fira": (5e-3, {**_PROJECTED, "scale": 0.5}),
+    "flora": (3e-2, {**_PROJECTED}),
+}
+"""Learning rate, and the rest of the method's section."""
 
 
 def demo_config(method: str, folder: Path) -> RunConfig:
     """Return the recipe of one method's run in the demonstration; all have the same data order and number of steps."""
-    low_rank = {} if method == "full" else {"rank": 8, "alpha": _ALPHAS[method], "target_modules": "all-linear"}
+    rate, options = _SETTINGS[method]
     tree = {
         "model": {"model_name_or_path": "builtin/tiny-llama"},
         "data": {"source": "builtin/word-problems", "validation": "test", "max_length": 64},
-        "method": {"name": method, **low_rank},
+        "method": {"name": method, **options},
         "training": {
             "output_dir": str(folder / method),
             "max_steps": 150,
             "per_device_train_batch_size": 32,
-            "learning_rate": _LEARNING_RATES[method],
+            "learning_rate": rate,
             "warmup_ratio": 0.05,
             "save_steps": 75,
         },
