@@ -35,7 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "galore": PROJECTED,
     "galore_adafactor": PROJECTED,
     "qgalore": PROJECTED,
-    "sophia": {},
+    "sophia": {"rho": 1e4},  # gradients are so small that with the usual one curvature would not count
     "stella": {},
 }
 SETTINGS: dict[str, Any] = {

@@ -97,7 +97,7 @@ def create_optimizer(
         options: Of the optimizer, e.g. refresh_interval, scale, side, basis, preset; seed: that of `args` if not given.
 
     Raises:
-        ConfigError: E-CFG-014 if an option contradicts `args`, E-CFG-016 if targets or rank do not fit, E-CFG-018 if the
+        ConfigError: E-CFG-014 if an option contradicts `args`, E-CFG-016 if targets do not fit, E-CFG-018 if the
             method is unknown, and what the optimizer raises.
         MethodError: E-MTH-001 for sharded weights, and for updates in the backward pass with more than one device.
     """
