@@ -13,7 +13,7 @@ from subspace_runs import OPTIMIZERS, gradients, make, train
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
-from subspace.optim import Apollo, FiraAdamW, GaLoreAdamW, SubspaceAdamW, groups_from_galore, refresher
+from subspace.optim import Apollo, FiraAdamW, GaLoreAdamW, SubspaceAdamW, groups_from_galore, refresher, stacked
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.limiter import limited
 from subspace.optim.sketched import SketchedAdafactor
@@ -146,6 +146,21 @@ def test_a_convolution_is_its_flattened_matrix(kind: str) -> None:
                 weight.grad = given.view(weight.shape).clone()
             optimizer.step()
     assert difference(kernel["kernel"].reshape(12, 12), flat["flat"]) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["ProjectedAdamW", "ResidualAdamW", "ChannelScaledAdamW", "ProjectedAdafactor"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_batched_products_of_a_bundle_are_the_single_ones(
+    kind: str, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other devices than the CPU run a bundle of weights as one product; here the CPU does."""
+    runs = []
+    for devices in (set(), {"cpu"}):
+        monkeypatch.setattr(stacked, "STACKED_DEVICES", devices)
+        weights = weights_of(one=(24, 10), two=(24, 10), three=(24, 10), other=(10, 24))
+        train(make(kind, weights, refresh_interval=3, side=side, weight_decay=0.1), weights, range(7))
+        runs.append(weights)
+    assert max(difference(runs[0][name], runs[1][name]) for name in runs[0]) < 1e-6
 
 
 # Random projections
