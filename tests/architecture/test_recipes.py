@@ -48,7 +48,8 @@ def test_big_recipes_find_their_modules_offline(path: Path) -> None:
     method = config.new_method()
     placements = method.place(inventory)
     per_layer = 4 if "code-feedback" in path.stem else 7
-    assert len(placements) == per_layer * inventory.num_layers
+    ends = 2 * getattr(config.method, "project_embeddings", False)  # the embedding and the head
+    assert len(placements) == per_layer * inventory.num_layers + ends
     assert method.account(inventory, placements).added
 
 
