@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from parsed_page import Page
 
 from subspace.core.errors import DataError
 from subspace.report.compare import Comparison, compare
@@ -16,36 +16,6 @@ from subspace.report.page import write_page
 from subspace.report.strings import STRINGS
 
 MakeRun = Callable[..., Path]
-
-VOID = {"meta", "link", "br", "img"}
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page; unbalanced tags are an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def scores(before: float, after: float) -> dict[str, dict[str, float]]:

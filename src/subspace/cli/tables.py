@@ -93,5 +93,11 @@ def fitting_command(words: Sequence[str], overrides: Sequence[str], own_key: Cal
 
 def comparison_lines(made: Comparison) -> list[str]:
     """Return where the files of a comparison lie."""
-    files = {"page": made.page, "plot": made.curves, "summary": made.summary, "every number": made.tidy}
+    files = {
+        "page": made.page,
+        "plot": made.curves,
+        "subspaces": made.subspace,
+        "summary": made.summary,
+        "every number": made.tidy,
+    }
     return [f"{name + ':':<14} {path}" for name, path in files.items() if path is not None]

@@ -6,93 +6,120 @@ that they stay readable from a phone to a wide screen. Colours are classes `c0` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from subspace.report.groups import LIGHT, Group
-from subspace.report.series import pick_scale, smooth, spread, step_scale, thin
+from subspace.report.heat import NUMBERS_UP_TO, EnergyMap
+from subspace.report.lines import Chart, Line
+from subspace.report.series import spread, thin
 
-__all__ = ["Bar", "Range", "bars", "line_chart", "ranges"]
+__all__ = ["Bar", "Range", "bars", "heat_map", "line_chart", "ranges"]
 
-_HEIGHT_PIXELS, _LINE_PIXELS = 260, 18
-_EDGE = 0.9
+_LINE_PIXELS = 18
+_WARM, _HOT = 48, 68
+"""Percent of the colour range from which numbers in cells change their colour by night, by day, so as to stand out."""
 _DASHES = ("", "7 3", "2 3", "7 3 2 3")
 
 
-def line_chart(groups: Sequence[Group], event: str, title: str, text: Mapping[str, str]) -> str:
-    """Return a figure of the loss of every run over its steps, or "" if none logged any."""
-    lines = []
-    for group in groups:
-        for record in group.records:
-            steps, values = record.series(event, "loss")
-            if steps:
-                smoothed = values if event == "eval" else smooth(values)
-                lines.append((group, steps, values, smoothed))
-    if not lines:
-        return ""
-    scale = pick_scale([value for _, _, _, smoothed in lines for value in smoothed])
-    steps_scale = step_scale(max(steps[-1] for _, steps, _, _ in lines))
+def line_chart(chart: Chart, text: Mapping[str, str], height: int = 260) -> str:
+    """Return a figure of lines over optimizer steps; `height` of its box is in pixels."""
+    across, scale = chart.across, chart.scale
 
-    def path(group: Group, steps: Sequence[int], values: Sequence[float], kind: str, name: str = "") -> str:
-        points = thin(steps, values)
-        if len(points) == 1:  # a line needs a length to be seen
-            points = [points[0], (points[0][0], points[0][1])]
-        places = " ".join(
-            f"{1000 * steps_scale.place(step):.1f},{1000 * (1 - scale.place(value)):.1f}" for step, value in points
-        )
-        dashes = _DASHES[group.index // len(LIGHT) % len(_DASHES)]
+    def places(points: Sequence[tuple[int, float]]) -> list[str]:
+        return [f"{1000 * across.place(step):.1f},{1000 * (1 - scale.place(value)):.1f}" for step, value in points]
+
+    def path(line: Line, values: Sequence[float], kind: str) -> str:
+        points = places(thin(line.steps, values))
+        points *= 2 if len(points) == 1 else 1  # a line needs a length to be seen
+        dashes = _DASHES[line.group.index // len(LIGHT) % len(_DASHES)]
         dashed = f' stroke-dasharray="{dashes}"' if dashes and kind == "line" else ""
-        told = f"<title>{escape(name)}</title>" if name else ""
-        return f'<polyline class="{kind} c{group.index % len(LIGHT)}" points="{places}"{dashed}>{told}</polyline>'
+        told = f"<title>{escape(line.group.label)}</title>" if kind == "line" else ""
+        colour = line.group.index % len(LIGHT)
+        return f'<polyline class="{kind} c{colour}" points="{" ".join(points)}"{dashed}>{told}</polyline>'
 
-    faint = [path(group, steps, values, "raw") for group, steps, values, line in lines if line != values]
-    strong = [path(group, steps, line, "line", group.label) for group, steps, _, line in lines]
+    faint = "".join(path(line, line.values, "raw") for line in chart.lines if line.smoothed)
+    strong = "".join(path(line, line.line, "line") for line in chart.lines)
+    marks = "".join(
+        f'<path class="point c{line.group.index % len(LIGHT)}" '
+        f'd="{"".join(f"M{place}h0" for place in places(list(zip(line.steps, line.line, strict=True))))}"/>'
+        for line in chart.lines
+        if chart.marked(line)
+    )
     ticks = "".join(
-        f'<i class="grid" style="top:{100 * (1 - scale.place(tick)):.2f}%"><span class="ytick">{tick:g}</span></i>'
+        f'<i class="grid" style="top:{100 * (1 - scale.place(tick)):.2f}%">'
+        f'<span class="ytick">{chart.form(tick)}</span></i>'
         for tick in scale.ticks
     )
     below = "".join(
-        f'<span class="xtick" style="left:{100 * steps_scale.place(tick):.2f}%">{tick:g}</span>'
-        for tick in steps_scale.ticks
+        f'<span class="xtick" style="left:{100 * across.place(tick):.2f}%">{tick:g}</span>' for tick in across.ticks
     )
-    note = f'<span class="hint">{escape(text["smoothed_note"])}</span>' if faint else ""
-    width = min(max(len(group.label) for group in groups), 22)
+    hint = "; ".join(filter(None, (chart.hint, text["smoothed_note"] if chart.smoothed else "")))
+    note = f'<span class="hint">{escape(hint)}</span>' if hint else ""
+    width = min(max(len(line.group.label) for line in chart.lines), 22)
     return (
-        f'<figure class="chart"><figcaption><b>{escape(title)}</b>{note}</figcaption>'
-        f'<div class="plot" style="--names:{width}ch;height:{_HEIGHT_PIXELS}px">{ticks}'
-        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
-        f"{''.join(faint)}{''.join(strong)}</svg>{_names(lines, steps_scale.place, scale.place)}{below}</div>"
+        f'<figure class="chart"><figcaption><b>{escape(chart.title)}</b>{note}</figcaption>'
+        f'<div class="plot" style="--names:{width}ch;height:{height}px">{ticks}'
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{escape(chart.title)}">'
+        f"{faint}{strong}{marks}</svg>{_names(chart, height)}{below}</div>"
         f'<div class="xaxis">{escape(text["steps_axis"])}</div></figure>'
     )
 
 
-def _names(
-    lines: Sequence[tuple[Group, list[int], list[float], list[float]]],
-    across: Callable[[float], float],
-    up: Callable[[float], float],
-) -> str:
+def _names(chart: Chart, height: int) -> str:
     """Return the name of every group where its lines end."""
-    ends: dict[int, list[tuple[int, float]]] = {}
-    groups = {}
-    for group, steps, _, line in lines:
-        ends.setdefault(group.index, []).append((steps[-1], line[-1]))
-        groups[group.index] = group
-    at_edge = [index for index, points in ends.items() if across(max(step for step, _ in points)) >= _EDGE]
-    mean = {index: sum(value for _, value in points) / len(points) for index, points in ends.items()}
-    places = spread(
-        [up(mean[index]) for index in at_edge], min(_LINE_PIXELS / _HEIGHT_PIXELS, 1 / max(len(at_edge), 1))
-    )
+    ends = chart.ends
+    at_edge = [end for end in ends if end.step is None]
+    gap = min(_LINE_PIXELS / height, 1 / max(len(at_edge), 1))
+    moved = iter(spread([chart.scale.place(end.value) for end in at_edge], gap))
     spans = []
-    for index, points in ends.items():
-        if index in at_edge:
-            left, place = 1.0, places[at_edge.index(index)]
-        else:
-            left, place = across(max(step for step, _ in points)), up(mean[index])
+    for end in ends:
+        left, place = (
+            (1.0, next(moved)) if end.step is None else (chart.across.place(end.step), chart.scale.place(end.value))
+        )
         spans.append(
-            f'<span class="name t{index % len(LIGHT)}" style="left:{100 * left:.2f}%;top:{100 * (1 - place):.2f}%">'
-            f"{escape(groups[index].label)}</span>"
+            f'<span class="name t{end.group.index % len(LIGHT)}" '
+            f'style="left:{100 * left:.2f}%;top:{100 * (1 - place):.2f}%">{escape(end.group.label)}</span>'
         )
     return "".join(spans)
+
+
+def heat_map(found: EnergyMap, low: float, high: float, text: Mapping[str, str]) -> str:
+    """Return a map of captured energy, coloured from `low` to `high`: layers across, kinds of modules down."""
+    layers = found.layers or (0,)
+    numbers = len(layers) <= NUMBERS_UP_TO
+
+    def cell(kind: str, layer: int | None) -> str:
+        value = found.cells.get((kind, layer))
+        if value is None:
+            return "<i></i>"
+        heat = 100 * (value - low) / ((high - low) or 1)
+        place = kind if layer is None else f"{kind}, {text['layer']} {layer}"
+        look = ("all " if layer is None else "") + ("hot" if heat > _HOT else "warm" if heat > _WARM else "")
+        written = f"{100 * value:.1f}" if numbers or layer is None else ""
+        return (
+            f'<i class="{look.strip()}" style="--v:{heat:.0f}%" title="{escape(place)}: {100 * value:.2f} %">'
+            f"{written}</i>"
+        )
+
+    rows = []
+    for kind in found.kinds:
+        whole = (kind, None) in found.cells
+        cells = cell(kind, None) if whole else "".join(cell(kind, layer) for layer in layers)
+        rows.append(f'<span class="kind" title="{escape(kind)}">{escape(kind)}</span>{cells}')
+    every = max(1, math.ceil(len(layers) / 8))
+    ticks = "".join(
+        f'<span class="tick">{layer if place % every == 0 else ""}</span>' for place, layer in enumerate(found.layers)
+    )
+    below = f'<span class="kind axis">{escape(text["layer"])}</span>{ticks}' if ticks else ""
+    label, mean = escape(found.group.label), escape(text["heat_mean"].format(value=f"{100 * found.mean:.1f} %"))
+    look = "cells" if numbers else "cells fine"
+    return (
+        f'<figure class="heat"><figcaption><b><i class="swatch b{found.group.index % len(LIGHT)}"></i>{label}</b>'
+        f'<span class="hint">{mean}</span></figcaption>'
+        f'<div class="{look}" style="--layers:{len(layers)}">{"".join(rows)}{below}</div></figure>'
+    )
 
 
 class Range:

@@ -1,8 +1,8 @@
-"""Many runs in one look: a page, a picture and two tables from run folders of any age."""
+"""Many runs in one look: a page, pictures and tables from run folders of any age."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from subspace.report.curves import loss_curves
 from subspace.report.load import read_runs
 from subspace.report.page import write_page
 from subspace.report.record import RunRecord
-from subspace.report.tables import summary_rows, write_summary, write_tidy
+from subspace.report.subspace_pictures import energy_picture, subspace_curves
+from subspace.report.tables import summary_rows, write_refreshes, write_summary, write_tidy
 from subspace.runs.durable import disk_errors
 
 __all__ = ["Comparison", "compare"]
@@ -26,6 +27,9 @@ class Comparison:
         tidy: Every logged number in long form, as CSV.
         summary: One line per run, as CSV.
         curves: The loss curves as PNG; None if no run has logged a loss.
+        subspace: The figures of refreshes as PNG; None if no run has logged any.
+        energy: Captured energy weight by weight as PNG; None if no run has logged it.
+        refreshes: The figures of refreshes weight by weight, as CSV; None if no run has logged any.
         notes: What was missing or ignored, run by run.
     """
 
@@ -34,6 +38,9 @@ class Comparison:
     tidy: Path
     summary: Path
     curves: Path | None
+    subspace: Path | None
+    energy: Path | None
+    refreshes: Path | None
     notes: tuple[str, ...]
 
 
@@ -52,14 +59,44 @@ def compare(paths: Iterable[Path], out: Path, *, language: str = "en") -> Compar
     records = read_runs(paths)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    tidy, summary, picture = out / "tidy.csv", out / "summary.csv", out / "loss_curves.png"
+    tidy, summary, page = out / "tidy.csv", out / "summary.csv", out / "index.html"
     write_tidy(records, tidy)
     write_summary(summary_rows(records), summary)
-    logged = any(record.series(event, "loss")[0] for record in records for event in ("step", "eval"))
-    if logged:
-        loss_curves(records, picture, language=language)
-    files = {summary.name: "file_summary", tidy.name: "file_tidy"} | ({picture.name: "file_curves"} if logged else {})
-    page = out / "index.html"
+    further = _further(records, out, language)
+    files = {summary.name: "file_summary", tidy.name: "file_tidy"} | {
+        path.name: f"file_{key}" for key, path in further.items()
+    }
     write_page(records, page, files=files, language=language)
     notes = tuple(f"{record.name}: {note}" for record in records for note in record.notes)
-    return Comparison(tuple(records), page, tidy, summary, picture if logged else None, notes)
+    return Comparison(
+        tuple(records),
+        page,
+        tidy,
+        summary,
+        further.get("curves"),
+        further.get("subspace"),
+        further.get("energy"),
+        further.get("refreshes"),
+        notes,
+    )
+
+
+def _further(records: Sequence[RunRecord], out: Path, language: str) -> dict[str, Path]:
+    """Write what only some runs can show; return its files by what they show."""
+    paths = {
+        "curves": out / "loss_curves.png",
+        "subspace": out / "subspace.png",
+        "energy": out / "captured_energy.png",
+        "refreshes": out / "refreshes.csv",
+    }
+    written = {
+        "curves": any(record.series(event, "loss")[0] for record in records for event in ("step", "eval")),
+        "subspace": subspace_curves(records, paths["subspace"], language=language),
+        "energy": energy_picture(records, paths["energy"], language=language),
+        "refreshes": any(record.refreshes for record in records),
+    }
+    if written["curves"]:
+        loss_curves(records, paths["curves"], language=language)
+    if written["refreshes"]:
+        write_refreshes(records, paths["refreshes"])
+    return {key: path for key, path in paths.items() if written[key]}

@@ -64,7 +64,8 @@ def _labels(firsts: Sequence[RunRecord]) -> list[str]:
         mine = _settings(record.config)
         differing = sorted({key for other in settings for key in other | mine if other.get(key) != mine.get(key)})
         told = [f"{key[-1]} {mine[key]}" for key in differing if isinstance(mine.get(key), str | int | float)]
-        short = 1 <= len(differing) <= 2 and len(told) == len(differing)
+        absent = [key for key in differing if mine.get(key) is None]
+        short = 1 <= len(differing) <= 2 and len(told) + len(absent) == len(differing)
         labels.append(", ".join([record.method, *told]) if record.method and short else record.name)
     repeated = len(set(labels)) < len(labels)
     return [record.name for record in firsts] if repeated else labels

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from subspace.core.errors import CheckpointError, DataError
-from subspace.report.record import RunRecord, dig, number
+from subspace.report.record import RunRecord
+from subspace.report.values import dig, number
 from subspace.runs.layout import RunLayout
 from subspace.runs.log import LOG_SCHEMA, read_log
 from subspace.runs.manifest import read_manifest

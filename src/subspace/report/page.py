@@ -10,8 +10,10 @@ from typing import Any
 
 from subspace.core.errors import DataError
 from subspace.core.units import format_bytes, format_count, format_seconds
-from subspace.report.charts import Bar, Range, bars, line_chart, ranges
+from subspace.report.charts import Bar, Range, bars, heat_map, line_chart, ranges
 from subspace.report.groups import LIGHT, Group, group_runs
+from subspace.report.heat import energy_maps, energy_range
+from subspace.report.lines import loss_charts, subspace_charts
 from subspace.report.record import RunRecord
 from subspace.report.strings import words
 from subspace.report.stylesheet import stylesheet
@@ -22,6 +24,8 @@ __all__ = ["write_page"]
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """The browser itself refuses whatever is not in the file."""
+_SMALL_PIXELS = 150
+"""Height of one of many small charts."""
 
 
 def write_page(
@@ -48,6 +52,7 @@ def write_page(
         _head(records, groups, metric, title, text),
         _scores(groups, metric, text),
         _curves(groups, text),
+        _subspace(groups, text),
         _cost(groups, text),
         _table(records, groups, text),
         _notes(records, text),
@@ -137,13 +142,37 @@ def _scores(groups: Sequence[Group], metric: str | None, text: Mapping[str, str]
 
 
 def _curves(groups: Sequence[Group], text: Mapping[str, str]) -> str:
-    charts = [
-        line_chart(groups, "step", text["train_loss"], text),
-        line_chart(groups, "eval", text["validation_loss"], text),
-    ]
-    if not any(charts):
+    charts = "".join(line_chart(chart, text) for chart in loss_charts(groups, text))
+    return f'<section><h2>{escape(text["curves"])}</h2><div class="pair">{charts}</div></section>' if charts else ""
+
+
+def _subspace(groups: Sequence[Group], text: Mapping[str, str]) -> str:
+    """Return what refreshes did to the subspaces; nothing if no run has logged any."""
+    charts = subspace_charts(groups, text)
+    if not charts:
         return ""
-    return f'<section><h2>{escape(text["curves"])}</h2><div class="pair">{"".join(charts)}</div></section>'
+    shown = {line.group.index: line.group.label for chart in charts for line in chart.lines}
+    keys = "".join(
+        f'<span><i class="swatch b{index % len(LIGHT)}"></i>{escape(label)}</span>' for index, label in shown.items()
+    )
+    drawn = "".join(line_chart(chart, text, _SMALL_PIXELS) for chart in charts)
+    return (
+        f'<section><h2>{escape(text["subspace"])}</h2><p class="note">{escape(text["subspace_note"])}</p>'
+        f'<div class="keys">{keys}</div><div class="pair small">{drawn}</div>{_heat(groups, text)}</section>'
+    )
+
+
+def _heat(groups: Sequence[Group], text: Mapping[str, str]) -> str:
+    maps = energy_maps(groups)
+    if not maps:
+        return ""
+    low, high = energy_range(maps)
+    drawn = "".join(heat_map(found, low, high, text) for found in maps)
+    ends = [f"{100 * value:.1f} %" for value in (low, high)]
+    return (
+        f'<h3>{escape(text["heat"])}</h3><p class="note">{escape(text["heat_note"])}</p>'
+        f'<div class="legend">{ends[0]}<i></i>{ends[1]}</div><div class="pair">{drawn}</div>'
+    )
 
 
 def _cost(groups: Sequence[Group], text: Mapping[str, str]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RunRecord", "dig", "number"]
+from subspace.report.refreshes import Refresh, read_refreshes
+from subspace.report.values import dig, number
+
+__all__ = ["RunRecord"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ class RunRecord:
         points.sort(key=lambda point: point[0])
         return [step for step, _ in points], [value for _, value in points]
 
+    @cached_property
+    def refreshes(self) -> tuple[Refresh, ...]:
+        """New bases, in order of steps."""
+        return tuple(read_refreshes(self.log))
+
     @property
     def _start(self) -> Mapping[str, Any]:
         return next((record for record in self.log if record.get("event") == "run_start"), {})
@@ -133,20 +141,6 @@ class RunRecord:
     def _summary(self) -> Mapping[str, Any]:
         found = self.manifest.get("summary")
         return found if isinstance(found, dict) else {}
-
-
-def number(value: Any) -> float | None:
-    """Return a finite number as a float, everything else as None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def dig(tree: Any, *keys: str) -> Any:
-    """Return what lies under nested keys; None where there is nothing."""
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    return tree
 
 
 def _text(*candidates: Any) -> str:

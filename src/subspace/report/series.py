@@ -10,6 +10,7 @@ __all__ = ["Scale", "pick_scale", "smooth", "spread", "step_scale", "thin"]
 
 _SMOOTHED_FROM = 20
 _LOGARITHMIC_FROM = 8.0
+_LEAST_SHARE = 0.02
 
 
 def smooth(values: Sequence[float], span: int | None = None) -> list[float]:
@@ -68,16 +69,29 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
 
-def pick_scale(values: Sequence[float]) -> Scale:
-    """Return an axis to read `values` on: without the highest 1 %, logarithmic over a wide range."""
+def pick_scale(values: Sequence[float], *, within: tuple[float, float] | None = None, from_zero: bool = False) -> Scale:
+    """Return an axis to read `values` on: without the highest 1 %, logarithmic over a wide range.
+
+    Args:
+        values: At least one.
+        within: What the values cannot leave; the axis stays in it, is linear, and shows at least a fiftieth of it, so
+            that noise does not look like change.
+        from_zero: The axis begins at 0 and is linear.
+    """
     ordered = sorted(values)
     low, high = ordered[0], ordered[min(len(ordered) - 1, math.ceil(0.99 * len(ordered)))]
-    if low > 0 and high / low > _LOGARITHMIC_FROM:
+    if from_zero:
+        low = min(low, 0.0)
+    elif within is None and low > 0 and high / low > _LOGARITHMIC_FROM:
         low, high = low / 1.1, high * 1.1
         return Scale(low, high, True, tuple(_log_ticks(low, high)))
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     low = max(0.0, low - margin) if low >= 0 else low - margin
     high += margin
+    if within is not None:
+        missing = max(0.0, _LEAST_SHARE * (within[1] - within[0]) - (high - low)) / 2
+        low, high = low - missing, high + missing
+        low, high = max(low, within[0]), min(high, within[1])
     return Scale(low, high, False, tuple(_round_ticks(low, high)))
 
 

@@ -18,6 +18,33 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "after": "after training",
         "planned": "planned",
         "measured": "measured",
+        # The subspace
+        "subspace": "The subspace",
+        "subspace_note": (
+            "Bases are found anew while a run trains. A line is the mean over the projected weights, each as of its "
+            "latest refresh."
+        ),
+        "figure_captured_energy": "Captured energy",
+        "about_captured_energy": "share of the squared gradient that lies in the new subspace",
+        "figure_effective_rank": "Effective rank",
+        "about_effective_rank": "number of directions that the projected gradient really uses",
+        "figure_overlap": "Overlap with the last basis",
+        "about_overlap": "100 %: the subspace stayed as it was",
+        "figure_largest_angle_degrees": "Largest angle to the last basis",
+        "about_largest_angle_degrees": "90°: at least one direction is wholly new",
+        "figure_drift": "Drift from the first basis",
+        "about_drift": "0 %: still the first subspace; watched weights only",
+        "figure_update_norm": "Norm of an update",
+        "about_update_norm": "of one step, right after a refresh; watched weights only",
+        "figure_refresh_seconds": "Time of a refresh",
+        "about_refresh_seconds": "what a step waited",
+        "figure_refresh_seconds_so_far": "Time of all refreshes so far",
+        "about_refresh_seconds_so_far": "what new bases have cost since the run began",
+        "heat": "Captured energy, weight by weight",
+        "heat_note": "Share of the squared gradient in the subspace, in percent; mean over the refreshes of a run.",
+        "heat_scale": "{title}: {low} (light) to {high} (dark)",
+        "heat_mean": "mean {value}",
+        "layer": "layer",
         # Head
         "kicker": "subspace report",
         "title_one": "{run}",
@@ -47,6 +74,9 @@ STRINGS: Mapping[str, Mapping[str, str]] = {
         "file_tidy": "every logged number, one per row",
         "file_summary": "the table above",
         "file_curves": "the curves as a picture",
+        "file_subspace": "what the subspaces did, as a picture",
+        "file_energy": "captured energy weight by weight, as a picture",
+        "file_refreshes": "every refresh, weight by weight",
         # Table
         "run": "Run",
         "method": "Method",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from subspace.report.groups import DARK, LIGHT
 
-__all__ = ["stylesheet"]
+__all__ = ["COLD", "HEAT", "stylesheet"]
+
+COLD, HEAT = "#e3efef", "#0b5563"
+"""Ends of the colours of a map, by day: a hue that no line has."""
 
 
 def stylesheet() -> str:
@@ -18,9 +21,9 @@ def stylesheet() -> str:
     )
     return (
         f":root{{color-scheme:light dark;--paper:#fbfbf9;--card:#fff;--ink:#18202b;--soft:#59636f;--line:#e3e6ea;"
-        f"--shade:#f1f3f5;--good:#0b7d5c;{day}}}"
+        f"--shade:#f1f3f5;--good:#0b7d5c;--cold:{COLD};--heat:{HEAT};{day}}}"
         f"@media (prefers-color-scheme:dark){{:root{{--paper:#11151b;--card:#191f27;--ink:#e9edf2;--soft:#9ca7b4;"
-        f"--line:#2c343f;--shade:#212833;--good:#41c99d;{night}}}}}{_CSS}{classes}"
+        f"--line:#2c343f;--shade:#212833;--good:#41c99d;--cold:#1f3238;--heat:#7fe0e6;{night}}}}}{_CSS}{classes}"
     )
 
 
@@ -42,24 +45,46 @@ dl.facts dt{font-size:13px;color:var(--soft)}
 dl.facts dd{margin:0;font-weight:600;overflow-wrap:anywhere}
 section{margin-top:24px;padding:24px;background:var(--card);border:1px solid var(--line);border-radius:14px}
 h2{margin:0 0 4px;font-size:20px;letter-spacing:-.01em}
-.note{margin:0 0 18px;max-width:70ch;font-size:14px;color:var(--soft)}
+.note{margin:0 0 18px;max-width:70ch;text-wrap:pretty;font-size:14px;color:var(--soft)}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:32px;margin-top:14px}
 figure{margin:0;min-width:0}
+.chart{container-type:inline-size}
 figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:2px 12px;margin-bottom:14px;font-size:15px}
 .hint{font-size:13px;color:var(--soft)}
-.plot{position:relative;margin:0 min(calc(var(--names) * .88 + 14px),38%) 26px 42px;border-bottom:1px solid var(--soft)}
-.plot svg{position:absolute;inset:0;width:100%;height:100%;overflow:hidden}
+.plot{position:relative;margin:0 min(calc(var(--names) * .88 + 14px),38%) 26px var(--left,42px);
+border-bottom:1px solid var(--soft)}
+.plot svg{position:absolute;inset:0;width:100%;height:100%;overflow:visible}
 polyline{fill:none;vector-effect:non-scaling-stroke;stroke-linejoin:round;stroke-linecap:round}
 .raw{stroke-width:1;opacity:.26}
 .line{stroke-width:2.4}
 .line:hover{stroke-width:4}
+.point{fill:none;vector-effect:non-scaling-stroke;stroke-linecap:round;stroke-width:6.5}
 .grid{position:absolute;left:0;right:0;height:0;border-top:1px solid var(--line)}
 .ytick{position:absolute;right:100%;transform:translateY(-50%);padding-right:8px;font-size:12px;font-style:normal;
-color:var(--soft)}
+white-space:nowrap;color:var(--soft)}
 .xtick{position:absolute;top:100%;transform:translateX(-50%);padding-top:4px;font-size:12px;color:var(--soft)}
-.xaxis{margin:0 0 0 42px;font-size:12px;color:var(--soft)}
-.name{position:absolute;transform:translateY(-50%);padding-left:8px;max-width:calc(var(--names) + 20px);font-size:13px;
-font-weight:650;line-height:18px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;
+.xaxis{margin:0 0 0 var(--left,42px);font-size:12px;color:var(--soft)}
+.keys{display:flex;flex-wrap:wrap;gap:2px 22px;margin:-6px 0 18px;font-size:14px;font-weight:600}
+.small{--left:54px;gap:28px 32px;align-items:end}
+.small figcaption{display:block}
+.small .hint{display:block}
+h3{margin:32px 0 2px;font-size:17px;letter-spacing:-.01em}
+.legend{display:flex;align-items:center;gap:10px;font-size:13px;color:var(--soft)}
+.legend i{width:140px;height:12px;border-radius:3px;background:linear-gradient(90deg in oklab,var(--cold),var(--heat))}
+.cells{display:grid;grid-template-columns:max-content repeat(var(--layers),minmax(0,1fr));gap:2px;align-items:center}
+.cells i{height:26px;border-radius:3px;font-size:13px;line-height:26px;font-style:normal;text-align:center;
+overflow:hidden;background:color-mix(in oklab,var(--heat) var(--v,0%),var(--cold))}
+.cells i:not([style]){background:none}
+.cells .hot{color:#fff}
+@media (prefers-color-scheme:dark){.cells .hot,.cells .warm{color:#0b0f14}}
+.fine{gap:1px}
+.fine i{border-radius:2px}
+.cells .all{grid-column:2/-1}
+.kind{max-width:13ch;padding-right:8px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;font-size:13px;
+color:var(--soft)}
+.tick{font-size:12px;text-align:center;color:var(--soft);white-space:nowrap}
+.name{position:absolute;transform:translateY(-50%);padding-left:8px;max-width:min(calc(var(--names) + 20px),38cqw);
+font-size:13px;font-weight:650;line-height:18px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;
 text-shadow:0 0 3px var(--card),0 0 3px var(--card),0 0 3px var(--card)}
 .rows{display:grid;gap:4px;margin-top:14px}
 .rows{grid-template-columns:minmax(80px,max-content) 1fr max-content}

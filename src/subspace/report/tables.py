@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subspace.core.units import format_bytes, format_count, format_seconds
-from subspace.report.record import RunRecord, number
+from subspace.report.record import RunRecord
+from subspace.report.refreshes import weight_rows
+from subspace.report.values import number
 from subspace.runs.durable import replace_file
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ __all__ = [
     "summary_rows",
     "summary_table",
     "tidy_rows",
+    "write_refreshes",
     "write_summary",
     "write_tidy",
 ]
@@ -31,6 +34,7 @@ __all__ = [
 LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
 _PREFERRED = ("exact_match", "accuracy", "f1", "rougeL", "perplexity", "loss")
 _TIDY = ("run", "method", "model", "seed", "step", "metric", "value")
+_REFRESHES = ("run", "method", "model", "seed", "step", "weight", "metric", "value")
 _NOT_MEASURED = frozenset({"schema", "event", "step", "split", "machine"})
 
 
@@ -100,19 +104,19 @@ def tidy_rows(records: Iterable[RunRecord]) -> Iterator[dict[str, Any]]:
     """Yield every measured number in long form: run, method, model, seed, step, metric, value.
 
     Metrics are named by where they come from: `train.loss`, `validation.loss`, `machine.rss_bytes`; scores taken after
-    training stand at the last step, those of the untuned model as `before.<name>` at step 0.
+    training stand at the last step, those of the untuned model as `before.<name>` at step 0. What a method logs of
+    itself is named by its kind: `refresh.captured_energy`.
     """
     for record in records:
-        run = {"run": record.name, "method": record.method, "model": record.model, "seed": record.seed}
+        run = _run(record)
         for entry in record.log:
             step = number(entry.get("step"))
-            event = entry.get("event")
-            if step is None or event not in ("step", "eval"):
+            origin = _origin(entry)
+            if step is None or origin is None:
                 continue
-            origin = "train" if event == "step" else str(entry.get("split", "validation"))
             measured = [(f"{origin}.{key}", entry[key]) for key in entry if key not in _NOT_MEASURED]
             machine = entry.get("machine")
-            if event == "step" and isinstance(machine, dict):
+            if entry.get("event") != "eval" and isinstance(machine, dict):
                 measured += [(f"machine.{key}", value) for key, value in machine.items()]
             for metric, found in measured:
                 if (value := number(found)) is not None:
@@ -121,6 +125,32 @@ def tidy_rows(records: Iterable[RunRecord]) -> Iterator[dict[str, Any]]:
             step = 0 if split == "before" else record.last_step
             for name, value in scores.items():
                 yield {**run, "step": step, "metric": f"{split}.{name}", "value": value}
+
+
+def _run(record: RunRecord) -> dict[str, Any]:
+    return {"run": record.name, "method": record.method, "model": record.model, "seed": record.seed}
+
+
+def _origin(entry: Mapping[str, Any]) -> str | None:
+    """Return what the metrics of a log record are named by; None if it holds no measurements."""
+    match entry.get("event"):
+        case "step":
+            return "train"
+        case "eval":
+            return str(entry.get("split", "validation"))
+        case "method":
+            return str(entry.get("kind", "method"))
+    return None
+
+
+def write_refreshes(records: Iterable[RunRecord], path: Path) -> None:
+    """Write the figures of every refresh, weight by weight and in long form, as CSV.
+
+    Raises:
+        ResourceError: E-RES-002 if the disk refuses.
+    """
+    runs = ((_run(record), record.refreshes) for record in records)
+    _write_csv(path, _REFRESHES, ({**run, **row} for run, found in runs for row in weight_rows(found)))
 
 
 def write_tidy(records: Iterable[RunRecord], path: Path) -> None:
