@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -130,6 +131,20 @@ def test_peak_with_and_without_accumulation() -> None:
     assert several.peak_bytes == held + several.gradient_bytes + COST.transient_bytes
     single = lora_plan(inventory, batch=Batch(4, 128))
     assert single.working_bytes == max(COST.backward_peak_bytes, single.gradient_bytes)
+
+
+def test_peak_where_gradients_are_used_up_in_the_pass() -> None:
+    """The method names what it holds itself, with flags of its own."""
+    inventory = inventory_of("llama")
+    whole = full_plan(inventory, batch=Batch(4, 128))
+    named = tuple(dataclasses.replace(tensor, trained=False) for tensor in whole.trained_tensors)
+    assert full_plan(inventory, batch=Batch(4, 128), held_gradients=named) == whole
+    few = (TensorSpec("low", (100,)),)
+    single, several = (full_plan(inventory, batch=Batch(4, 128, n), held_gradients=few) for n in (1, 2))
+    assert single.gradient_bytes == several.gradient_bytes == 400
+    assert single.working_bytes == several.working_bytes == 400 + COST.transient_bytes
+    late = dataclasses.replace(COST, backward_peak_bytes=50_100)
+    assert full_plan(inventory, batch=Batch(4, 128), cost=late, held_gradients=few).working_bytes == 50_100
 
 
 def test_flops_of_a_step_and_of_the_run() -> None:

@@ -211,7 +211,7 @@ def compose(
         notes=(*notes, *_notes(inventory, batch)),
         **_parameters(inventory, account, trained),
         **_weights(inventory, account, stored_bytes or {}),
-        **_passes(cost, batch, trained, trained if held_gradients is None else held_gradients),
+        **_passes(cost, batch, trained if held_gradients is None else held_gradients),
     )
 
 
@@ -238,15 +238,13 @@ def _weights(inventory: Inventory, account: Account, stored: Mapping[str, int]) 
     }
 
 
-def _passes(
-    cost: GraphCost, batch: Batch, trained: tuple[TensorSpec, ...], held: tuple[TensorSpec, ...]
-) -> dict[str, Any]:
+def _passes(cost: GraphCost, batch: Batch, held: tuple[TensorSpec, ...]) -> dict[str, Any]:
     return {
         "gradient_bytes": _bytes(held),
         "activation_bytes": cost.saved_activation_bytes,
         "logits_bytes": cost.logits_bytes,
         "transient_bytes": cost.transient_bytes,
-        "working_bytes": _working_bytes(cost, trained, held, batch.accumulation),
+        "working_bytes": _working_bytes(cost, _bytes(held), batch.accumulation),
         "forward_flops": cost.forward_flops * batch.accumulation,
         "backward_flops": cost.backward_flops * batch.accumulation,
         "recompute_flops": cost.recompute_flops * batch.accumulation,
@@ -257,13 +255,15 @@ def _bytes(tensors: tuple[TensorSpec, ...]) -> int:
     return sum(tensor.num_bytes for tensor in tensors)
 
 
-def _working_bytes(
-    cost: GraphCost, trained: tuple[TensorSpec, ...], held: tuple[TensorSpec, ...], accumulation: int
-) -> int:
-    """Return the most that lives at one moment; gradients that are freed at once are among the passing results."""
-    if accumulation > 1 or held != trained:
-        return _bytes(held) + cost.transient_bytes
-    return max(cost.backward_peak_bytes, _bytes(held))
+def _working_bytes(cost: GraphCost, held_bytes: int, accumulation: int) -> int:
+    """Return the most that lives at one moment; gradients that are freed at once are among the passing results.
+
+    In a single pass gradients come into being while activations go, and no more of them is held than all.
+    """
+    beside_a_pass = held_bytes + cost.transient_bytes
+    if accumulation > 1:
+        return beside_a_pass
+    return max(min(cost.backward_peak_bytes, beside_a_pass), held_bytes)
 
 
 def _quantizable(inventory: Inventory, excluded: set[str]) -> tuple[TensorSpec, ...]:
