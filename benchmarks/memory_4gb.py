@@ -89,7 +89,7 @@ def main() -> None:
             *(
                 "data.format=text",
                 "data.loss_on=all",
-                "data.validation_fraction=null",
+                "data.validation_fraction=0.0",
                 f"data.max_length={args.length}",
             ),
             *("training.max_steps=3", "training.num_train_epochs=null", "training.eval_steps=null"),
