@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
+from subspace.models.int8_modules import store_int8
 from subspace.models.tiny import tiny_model
 from subspace.training.loss import IGNORED, count_targets, summed_loss
 
@@ -155,6 +156,15 @@ def test_autocast_rounds_no_more_than_the_whole_does(family: str, trained: bool)
 
     assert 0 < rounding(chunked, "") <= 1.1 * rounding(whole, "")
     assert rounding(chunked, "lm_head") <= 1.1 * rounding(whole, "lm_head")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_head_held_as_codes(family: str) -> None:
+    model, batch = tiny_model(family), batch_of()  # type: ignore[arg-type]
+    store_int8(model)
+    expected = step(model, batch, "causal_lm", None)
+    assert any("embed_tokens" in name for name in expected)
+    assert_same(step(model, batch, "causal_lm", 5), expected)
 
 
 def test_half_precision_weights() -> None:
