@@ -93,7 +93,8 @@ def channel_norms(matrix: Tensor, axis: int) -> Tensor:
     """Return float32 norms along `axis`, which stays as a dimension of size 1."""
     if axis == -2 and matrix.device.type == "cpu":
         # torch walks down columns one by one; squares of a few rows at a time stay in the cache
-        squares = (part.float().square().sum(dim=-2, keepdim=True) for part in matrix.split(_ROWS_AT_ONCE, dim=-2))
+        blocks = torch.split(matrix, _ROWS_AT_ONCE, dim=-2)
+        squares = (part.float().square().sum(dim=-2, keepdim=True) for part in blocks)
         total: Tensor = torch.stack(list(squares)).sum(dim=0)
         return total.sqrt_()
     norms: Tensor = torch.linalg.vector_norm(matrix, dim=axis, keepdim=True, dtype=torch.float32)
