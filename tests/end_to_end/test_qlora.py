@@ -19,7 +19,7 @@ from subspace.pipeline.loaded import load_result
 from subspace.pipeline.run_config import RunConfig, parse_run_config
 from subspace.training.hooks import Listener
 
-pytest.importorskip("bitsandbytes")
+bitsandbytes = pytest.importorskip("bitsandbytes")
 
 STEPS = 20
 
@@ -80,6 +80,12 @@ def test_learns_resumes_and_exports(quantization: str, tmp_path: Path) -> None:
     live = load_result(str(whole))
     from subspace.models.quantized import weight_bytes
 
+    kind = {"nf4": bitsandbytes.nn.Linear4bit, "int8": bitsandbytes.nn.Linear8bitLt}[quantization]
+    stored = [module for module in live.model.modules() if isinstance(module, kind)]
+    assert len(stored) == 4 * 7
+    if quantization == "nf4":
+        assert {module.weight.quant_state.quant_type for module in stored} == {"nf4"}
+        assert not any(module.support_avx512bf16_for_cpu for module in stored)  # would repack the codes on the way
     adapters = sum(value.numel() * 4 for name, value in live.model.named_parameters() if "lora_" in name)
     assert weight_bytes(live.model) == plan["weight_bytes"]
     assert adapters == plan["gradient_bytes"]

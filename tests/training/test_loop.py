@@ -180,11 +180,13 @@ def test_a_signal_between_steps_saves_that_step_and_is_too_late_after_the_last(
     at: int, finished: bool, tmp_path: Path
 ) -> None:
     loop = make_loop(tmp_path, tiny_model("llama", "causal_lm"), total_steps=3)
-    stop, saved = StopFlag(), []
+    stop, saved, fetched = StopFlag(), [], []
     loop.save = lambda progress: saved.append(progress.step)
+    loop.batch = lambda epoch, index: (fetched.append(index), rows(epoch, index))[1]
     loop.after_step = lambda step: stop._remember(15, None) if step == at else None
     result = loop.run(stop)
     assert (result.finished, loop.progress.step, saved) == (finished, at, [at])
+    assert fetched == list(range(at))
 
 
 def test_listeners_hear_every_step_and_records_average_between_logs(tmp_path: Path) -> None:

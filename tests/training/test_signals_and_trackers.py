@@ -94,6 +94,18 @@ def test_a_hanging_tracker_costs_nothing_and_is_counted(monkeypatch: pytest.Monk
     assert target.num_dropped >= 5000 - trackers._QUEUE_SIZE - 1
 
 
+def test_the_end_of_a_run_does_not_wait_for_a_hanging_tracker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where the queue has room for the last word."""
+    monkeypatch.setattr(trackers, "_CLOSE_SECONDS", 0.2)
+    target = feed(monkeypatch, tmp_path, Hanging())
+    for step in range(3):
+        target.on_record(record(step))
+    start = time.monotonic()
+    target.close()
+    assert time.monotonic() - start < 5
+    assert target.num_dropped >= 2
+
+
 def test_a_failing_tracker_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     target = feed(monkeypatch, tmp_path, Failing())
     for step in range(3):
