@@ -53,7 +53,10 @@ to spare for a GPU's context and an allocator's slack. From plans alone: nothing
 All: weights in bfloat16, blocks recomputed, loss in chunks of 256 positions, one micro-batch to a step, rows of full
 length. AdamW: moments in float32. GaLore: rank 256, embedding and head projected. GaLore-8bit-int8: also moments of 8
 bits, weights as int8 codes, updates in the backward pass. LoRA: rank 16 on every linear layer. QLoRA: the same beside
-weights in nf4."""
+weights in nf4.
+
+In no plan: what an optimizer's step takes for a moment. AdamW of bfloat16 weights makes float32 copies of one weight and
+its gradient at a time, which for the embedding of a small model is more than the passes take."""
 FIGURES = ("weight_bytes", "optimizer_state_bytes", "gradient_bytes", "transient_bytes", "peak_bytes")
 
 
