@@ -190,8 +190,7 @@ class ProjectedAdafactor(SubspaceOptimizer):
         return update, rate
 
     def _step_plain(self, slot: Slot, group: Group) -> None:
-        assert slot.parameter.grad is not None
-        gradient, state, bits = slot.parameter.grad.float(), self.state[slot.parameter], slot.settings.state_bits
+        gradient, state, bits = slot.whole_gradient.float(), self.state[slot.parameter], slot.settings.state_bits
         shape = tuple(gradient.shape)
         if not state:
             state.update(self.new_plain_state(shape, slot.settings, gradient.device))

@@ -108,8 +108,7 @@ class CurvatureClipped(SubspaceOptimizer):
         return (momentum / (hessian * self.rho).add_(1e-15)).clamp_(-1.0, 1.0)
 
     def _step_plain(self, slot: Slot, group: Group) -> None:
-        gradient, state, bits = slot.parameter.grad, self.state[slot.parameter], slot.settings.state_bits
-        assert gradient is not None
+        gradient, state, bits = slot.whole_gradient, self.state[slot.parameter], slot.settings.state_bits
         shape = tuple(gradient.shape)
         if not state:
             state.update(self.new_plain_state(shape, slot.settings, gradient.device))

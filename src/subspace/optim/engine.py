@@ -20,15 +20,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from subspace.core.errors import MethodError
 from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import basis_specs, read_bases
 from subspace.optim.direction import adamw_, adamw_direction, uncorrected_eps
+from subspace.optim.groups import as_groups, check_group
 from subspace.optim.in_backward import BackwardUpdates
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.refresher import Refresher
 from subspace.optim.refusals import refuse
 from subspace.optim.settings import ProjectionSettings, projection_settings
-from subspace.optim.slots import Bundle, Group, Scratch, Slot, as_groups, bundles, decay_rate
+from subspace.optim.slots import Bundle, Group, Scratch, Slot, bundles, decay_rate
 from subspace.optim.stacked import can_stack, project_stack
 from subspace.optim.weights import writable
 from subspace.plan.shapes import TensorSpec
@@ -111,10 +113,12 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
     # Groups
 
     def add_param_group(self, param_group: Group) -> None:
-        """Take over a group; its options are checked and kept under `settings`."""
-        given = {key: param_group[key] for key in (*_OPTIONS, "preset") if key in param_group}
-        super().add_param_group({key: value for key, value in param_group.items() if key not in given})
-        group = self.param_groups[-1]
+        """Take over a group; its options are checked and kept under `settings`, where those of a used group are."""
+        used = param_group.get("settings", {})
+        given = used | {key: param_group[key] for key in (*_OPTIONS, "preset") if key in param_group}
+        group = {key: value for key, value in param_group.items() if key not in given}
+        super().add_param_group(group)
+        check_group(group)
         settings = projection_settings(self.settings, given, given.pop("preset", None), where="group")
         refuse(type(self).__name__, settings)
         group["settings"] = dataclasses.asdict(settings)
@@ -143,9 +147,29 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
             with torch.enable_grad():
                 loss = closure()
         for index in range(len(self.param_groups)):
-            self.step_slots([slot for slot in self.slots.values() if slot.group_index == index and slot.ready], index)
+            self.step_slots([slot for slot in self.members(index) if slot.ready], index)
         self.backward_updates.forget()
         return loss
+
+    def members(self, group_index: int) -> list[Slot]:
+        """Return the slots of a group, wherever it now stands among the groups.
+
+        Raises:
+            MethodError: E-MTH-001 if a parameter has come into the group past `add_param_group`.
+        """
+        members = []
+        for parameter in self.param_groups[group_index]["params"]:
+            slot = self.slots.get(parameter)
+            if slot is None:
+                raise MethodError(
+                    "E-MTH-001",
+                    where=f"parameter group {group_index}",
+                    found=f"a parameter of shape {tuple(parameter.shape)} that was not there when the group was made",
+                    action="Make the optimizer from the parameters that are trained, or use add_param_group.",
+                )
+            slot.group_index = group_index
+            members.append(slot)
+        return members
 
     def step_slots(self, slots: list[Slot], group_index: int) -> None:
         """Update slots of one group that are ready."""
@@ -293,8 +317,7 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
 
     def _step_plain(self, slot: Slot, group: Group) -> None:
         """Do AdamW on a parameter that is not projected."""
-        gradient, state, settings = slot.parameter.grad, self.state[slot.parameter], slot.settings
-        assert gradient is not None
+        gradient, state, settings = slot.whole_gradient, self.state[slot.parameter], slot.settings
         shape, bits = tuple(gradient.shape), settings.state_bits
         if not state:
             state.update(self.new_plain_state(shape, settings, gradient.device))

@@ -1,13 +1,14 @@
-"""Groups written for other packages, in our words."""
+"""Parameter groups: made of plain parameters, checked, and taken over from other packages."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
-from subspace.core.errors import ConfigError
+from subspace.core.errors import ConfigError, MethodError
 
-__all__ = ["groups_from_galore"]
+__all__ = ["as_groups", "check_group", "groups_from_galore"]
 
 _KEYS = {"update_proj_gap": "refresh_interval", "alpha": "scale", "proj_type": "side", "proj": "basis"}
 _SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
@@ -47,3 +48,63 @@ def _translated(group: dict[str, Any]) -> dict[str, Any]:
         if key not in _DROPPED:
             translated[_KEYS.get(key, key)] = value if names is None else names[value]
     return translated
+
+
+def as_groups(params: Iterable[Any], rank: int | None) -> list[Any]:
+    """Return groups: those given, or a projected one of all matrices and a plain one of the rest.
+
+    Raises:
+        ConfigError: E-CFG-014 if a rank stands beside groups, which have their own.
+    """
+    items = list(params)
+    if any(isinstance(item, dict) for item in items):
+        if rank is not None:
+            raise ConfigError(
+                "E-CFG-014",
+                where="rank",
+                found="a rank beside parameter groups",
+                action="Give each group that is to be projected its own rank.",
+            )
+        return items
+    if rank is None:
+        return [{"params": items}]
+    matrices: list[Any] = []
+    rest: list[Any] = []
+    for item in items:
+        tensor = item[1] if isinstance(item, tuple) else item
+        (matrices if tensor.ndim >= 2 else rest).append(item)
+    groups: list[dict[str, Any]] = [{"params": matrices, "rank": rank}, {"params": rest}]
+    return [group for group in groups if group["params"]]
+
+
+def check_group(group: dict[str, Any]) -> None:
+    """Refuse what a group must not hold; its options are checked elsewhere.
+
+    Raises:
+        ConfigError: E-CFG-007 for keys of other packages, E-CFG-009 for a number out of range.
+        MethodError: E-MTH-001 for parameters that are not real numbers.
+    """
+    foreign = sorted((_KEYS.keys() | {"scale_type"}) & group.keys())
+    if foreign:
+        raise ConfigError(
+            "E-CFG-007",
+            where=f"group.{foreign[0]}",
+            found="a key of other packages",
+            action="Translate the groups: groups_from_galore(groups).",
+        )
+    eps = group["eps"] if isinstance(group["eps"], tuple) else (group["eps"],)
+    least = {"lr": (group["lr"],), "betas": group["betas"], "eps": eps, "weight_decay": (group["weight_decay"],)}
+    for key, values in least.items():
+        below = 1.0 if key == "betas" else math.inf
+        if not all(value is None or 0.0 <= value < below for value in values):
+            expected = "0 or more, below 1" if key == "betas" else "0 or more"
+            raise ConfigError("E-CFG-009", where=key, found=repr(group[key]), expected=expected)
+    for parameter in group["params"]:
+        if not parameter.is_floating_point():
+            raise MethodError(
+                "E-MTH-001",
+                where=f"a parameter of shape {tuple(parameter.shape)}",
+                found=str(parameter.dtype).removeprefix("torch."),
+                expected="real floating-point numbers",
+                action="Train it with an optimizer of torch; complex numbers can be held as torch.view_as_real gives.",
+            )

@@ -35,7 +35,9 @@ class BackwardUpdates:
         self._refreshed: set[Slot] = set()
 
     def watch(self, slot: Slot) -> None:
-        """Take every gradient of a slot from now on."""
+        """Take every gradient of a slot from now on; what is frozen gets none, and is no place for a hook."""
+        if not slot.parameter.requires_grad:
+            return
         hook = slot.parameter.register_post_accumulate_grad_hook
         hook(lambda _: self._take(slot))  # type: ignore[no-untyped-call]  # torch has no types for it
 
@@ -110,9 +112,7 @@ class BackwardUpdates:
         if whole:
             return
         for index, group in enumerate(optimizer.param_groups):
-            ready = [
-                s for s in optimizer.slots.values() if s.group_index == index and s.geometry is not None and s.ready
-            ]
+            ready = [slot for slot in optimizer.members(index) if slot.geometry is not None and slot.ready]
             for bundle in optimizer.bundles(ready, group):
                 optimizer.refresher.refresh(bundle)
                 for slot, state in zip(bundle.slots, bundle.states, strict=True):

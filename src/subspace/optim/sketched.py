@@ -146,8 +146,7 @@ class SketchedAdafactor(SubspaceOptimizer):
         return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
 
     def _step_plain(self, slot: Slot, group: Group) -> None:
-        assert slot.parameter.grad is not None
-        gradient, state, bits = slot.parameter.grad.float(), self.state[slot.parameter], slot.settings.state_bits
+        gradient, state, bits = slot.whole_gradient.float(), self.state[slot.parameter], slot.settings.state_bits
         shape, beta1 = tuple(gradient.shape), self.rule.beta1
         assert beta1 is not None
         if not state:

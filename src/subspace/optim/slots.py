@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from subspace.core.errors import ConfigError
+from subspace.core.errors import MethodError
 from subspace.optim.direction import uncorrected_eps
 from subspace.optim.settings import ProjectionSettings
 from subspace.projection.geometry import Geometry
 
-__all__ = ["Bundle", "Scratch", "Slot", "as_groups", "bundles", "decay_rate"]
+__all__ = ["Bundle", "Scratch", "Slot", "bundles", "decay_rate"]
 
 Group = dict[str, Any]
 
@@ -31,7 +31,7 @@ class Slot:
     Attributes:
         geometry: How it is projected; None if it is not.
         index: Place among all parameters of the optimizer.
-        group_index: Place of its group.
+        group_index: Place of its group, as the last step found it.
         phase: Of staggered refreshes.
         low: Low-rank gradient accumulated so far: with updates in the backward pass, or after clipping.
     """
@@ -46,11 +46,29 @@ class Slot:
     low: Tensor | None = None
 
     @property
+    def whole_gradient(self) -> Tensor:
+        """The gradient in the parameter's shape.
+
+        Raises:
+            MethodError: E-MTH-001 if it is sparse.
+        """
+        gradient = self.parameter.grad
+        assert gradient is not None
+        if gradient.layout is not torch.strided:
+            raise MethodError(
+                "E-MTH-001",
+                where=f"parameter {self.name}",
+                found="a sparse gradient",
+                expected="a dense one",
+                action="Make the embedding with sparse=False.",
+            )
+        return gradient
+
+    @property
     def gradient(self) -> Tensor:
         """The gradient as a matrix or a stack of matrices."""
-        assert self.parameter.grad is not None
         assert self.geometry is not None
-        return self.parameter.grad.reshape(self.geometry.matrix_shape)
+        return self.whole_gradient.reshape(self.geometry.matrix_shape)
 
     @property
     def ready(self) -> bool:
@@ -136,30 +154,3 @@ def bundles(slots: Iterable[Slot], states: Mapping[Tensor, dict[str, Any]], grou
         for first in range(0, len(members), size):
             chosen = tuple(members[first : first + size])
             yield Bundle(chosen, tuple(states[slot.parameter] for slot in chosen), geometry, settings, group)
-
-
-def as_groups(params: Iterable[Any], rank: int | None) -> list[Any]:
-    """Return groups: those given, or a projected one of all matrices and a plain one of the rest.
-
-    Raises:
-        ConfigError: E-CFG-014 if a rank stands beside groups, which have their own.
-    """
-    items = list(params)
-    if any(isinstance(item, dict) for item in items):
-        if rank is not None:
-            raise ConfigError(
-                "E-CFG-014",
-                where="rank",
-                found="a rank beside parameter groups",
-                action="Give each group that is to be projected its own rank.",
-            )
-        return items
-    if rank is None:
-        return [{"params": items}]
-    matrices: list[Any] = []
-    rest: list[Any] = []
-    for item in items:
-        tensor = item[1] if isinstance(item, tuple) else item
-        (matrices if tensor.ndim >= 2 else rest).append(item)
-    groups: list[dict[str, Any]] = [{"params": matrices, "rank": rank}, {"params": rest}]
-    return [group for group in groups if group["params"]]
