@@ -55,8 +55,8 @@ length. AdamW: moments in float32. GaLore: rank 256, embedding and head projecte
 bits, weights as int8 codes, updates in the backward pass. LoRA: rank 16 on every linear layer. QLoRA: the same beside
 weights in nf4.
 
-In no plan: what an optimizer's step takes for a moment. AdamW of bfloat16 weights makes float32 copies of one weight and
-its gradient at a time, which for the embedding of a small model is more than the passes take."""
+In no plan: what an optimizer's step takes for a moment. AdamW of bfloat16 weights makes float32 copies of one weight
+and its gradient at a time, which for the embedding of a small model is more than the passes take."""
 FIGURES = ("weight_bytes", "optimizer_state_bytes", "gradient_bytes", "transient_bytes", "peak_bytes")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from subspace.config.load import read_document, with_overrides
 from subspace.core.errors import UsageError
@@ -58,16 +59,8 @@ def evaluate_run(
     data = config.data.model_copy(update={"labels": loaded.labels}) if loaded.labels else config.data
     task = config.model.task
     rows = prepare(data, loaded.tokenizer, task=task, split="validation").rows
-    scores = score(
-        loaded.model,
-        loaded.tokenizer,
-        rows,
-        config.evaluation,
-        task=task,
-        device=device,
-        progress=progress,
-        chunk_tokens=config.training.loss_chunk_tokens,
-    )
+    options: dict[str, Any] = {"progress": progress, "chunk_tokens": config.training.loss_chunk_tokens}
+    scores = score(loaded.model, loaded.tokenizer, rows, config.evaluation, task=task, device=device, **options)
     with RunFolder.reopen(run) as folder:
         folder.write_predictions(name, scores.items)
         folder.write_metrics({**folder.metrics(), name: scores.metrics})
