@@ -10,7 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from equivalence_runs import SHAPES, SIDES, Maker, llama_difference, oracle, random_difference
+import torch
+from equivalence_runs import (
+    SHAPES,
+    SIDES,
+    Maker,
+    difference,
+    llama_difference,
+    oracle,
+    random_difference,
+    random_gradients,
+)
+from torch import nn
 
 from subspace.optim import GaLoreAdafactor, GaLoreAdamW, groups_from_galore
 
@@ -84,6 +95,25 @@ def test_adafactor_on_random_gradients(rule: str, decay: float) -> None:
 @pytest.mark.parametrize("side", ["reverse_std", "left", "right", "full"])
 def test_adafactor_on_every_side(side: str) -> None:
     assert random_difference(*adafactor_pair(RULES["momentum"], side, 3, 0.1), SHAPES.values()) <= TOLERANCE
+
+
+def test_adafactor_late_and_on_small_weights() -> None:
+    """After 10,000 steps the relative rate falls; a weight of zeros is taken for one of size 1e-3."""
+    ours, theirs = adafactor_pair({"lr": None}, "std", 3, 0.1)
+    sets = [([nn.Parameter(torch.zeros(24, 10))], [nn.Parameter(torch.zeros(7))]) for _ in range(2)]
+    optimizers = [make(*weights) for make, weights in zip((ours, theirs), sets, strict=True)]
+    sizes = []
+    for step, gradients in enumerate(random_gradients([(24, 10), (7,)], 8)):
+        for (matrices, rest), optimizer in zip(sets, optimizers, strict=True):
+            for weight, gradient in zip([*matrices, *rest], gradients, strict=True):
+                weight.grad = gradient.clone()
+                if step == 4:
+                    state = optimizer.state[weight]
+                    state.update({key: 40_002 for key in ("step", "age") if key in state})
+            optimizer.step()
+        assert difference(*(matrices + rest for matrices, rest in sets)) <= 1e-9
+        sizes.append(float(sets[0][0][0].detach().abs().max()))
+    assert 1e-6 < sizes[0] < 1e-3
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from subspace_runs import OPTIMIZERS, WHOLE
+from subspace_runs import OPTIMIZERS, WHOLE, gradients
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
@@ -109,6 +109,18 @@ def test_bases_from_the_first_micro_batch() -> None:
     assert_same("ProjectedAdamW", accumulation=1, clip=CLIP, refresh_from="micro_batch")
     largest, _ = both_ways("ProjectedAdamW", accumulation=3, clip=CLIP, refresh_from="micro_batch")
     assert TOLERANCE < largest < 1.0
+
+
+def test_a_basis_from_the_first_micro_batch_serves_the_whole_step() -> None:
+    weight = nn.Parameter(torch.zeros(24, 10))
+    optimizer = OPTIMIZERS["ProjectedAdamW"]([weight], rank=3, update="in_backward", refresh_from="micro_batch")
+    parts = gradients([weight] * 3, 0)
+    for part in parts:
+        (weight * part).sum().backward()
+        assert weight.grad is None
+    basis = torch.linalg.svd(parts[0], full_matrices=False).Vh[:3].T
+    torch.testing.assert_close(optimizer.state[weight]["basis"], basis)
+    torch.testing.assert_close(optimizer.slots[weight].low, sum(parts) @ basis)
 
 
 @pytest.mark.parametrize("kind", WHOLE)
