@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +13,9 @@ import torch
 from subspace_runs import OPTIMIZERS, backward, gradients, make, named_weights, train
 from torch import nn
 
-from subspace.core.errors import ConfigError, SubspaceError
+from subspace.core.errors import CheckpointError, ConfigError, SubspaceError
 from subspace.optim import GaLoreAdamW, groups_from_galore
+from subspace.optim.state_io import pack, unpack
 
 KINDS = sorted(OPTIMIZERS)
 
@@ -112,3 +117,102 @@ def test_keys_of_other_packages_are_not_passed_over(key: str) -> None:
     assert caught.value.code == "E-CFG-007"
     if key == "proj_type":
         GaLoreAdamW(groups_from_galore(groups))
+
+
+def through_torch(old: Any, new: Any) -> None:
+    new.load_state_dict(old.state_dict())
+
+
+def through_safetensors(old: Any, new: Any) -> None:
+    unpack(new, *pack(old))
+
+
+def stepped(kind: str, **options: Any) -> tuple[dict[str, nn.Parameter], Any]:
+    weights = named_weights()
+    optimizer = make(kind, weights, **options)
+    train(optimizer, weights, range(3))
+    return weights, optimizer
+
+
+def through_pickle(both: Any) -> Any:
+    return pickle.loads(pickle.dumps(both))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, through_pickle])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(kind, {}) for kind in KINDS]
+    + [("ProjectedAdamW", {"update": "in_backward"}), ("ResidualAdamW", {"update": "in_backward"})],
+)
+def test_a_copy_goes_on_like_the_original(kind: str, options: dict[str, Any], copied: Callable[[Any], Any]) -> None:
+    weights, optimizer = stepped(kind, refresh_interval=2, **options)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)  # wraps step
+    others, other = copied((weights, optimizer))
+    train(other, others, range(3, 6))
+    assert not torch.equal(weights["tall"], others["tall"])
+    train(optimizer, weights, range(3, 6))
+    for name, weight in weights.items():
+        assert torch.equal(weight, others[name]), name
+
+
+@pytest.mark.parametrize("kind", ["ProjectedAdamW", "ResidualAdamW"])
+def test_an_optimizer_that_is_gone_takes_no_gradients(kind: str) -> None:
+    weights, first = stepped(kind, update="in_backward")
+    alive = weakref.ref(weights["tall"])
+    del first
+    before = weights["tall"].detach().clone()
+    backward([weights["tall"]], gradients([weights["tall"]], 3))
+    assert weights["tall"].grad is not None
+    assert torch.equal(weights["tall"], before)
+    train(make(kind, weights, update="in_backward"), weights, range(3, 5))
+    assert not torch.equal(weights["tall"], before)
+    del weights
+    assert alive() is None  # at once, not when cycles are collected
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ({"rank": 2}, "rank 3, here 2"),
+        ({"scale": 0.5}, "scale 0.25, here 0.5"),
+        ({"side": "longer"}, "side 'shorter', here 'longer'"),
+        ({"state_bits": 8}, "state_bits 32, here 8"),
+        ({"seed": 1, "refresh_interval": 7}, "refresh_interval 200, here 7; seed 0, here 1"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("load", [through_torch, through_safetensors])
+def test_state_of_other_options_is_refused(made: dict[str, Any], problem: str, load: Any) -> None:
+    _, saved = stepped("ProjectedAdamW")
+    weights = named_weights()
+    optimizer = make("ProjectedAdamW", weights, **made)
+    with pytest.raises(CheckpointError) as caught:
+        load(saved, optimizer)
+    assert caught.value.code == "E-CKP-005"
+    assert problem in str(caught.value)
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize("load", [through_torch, through_safetensors])
+def test_state_says_nothing_of_when_updates_run(load: Any) -> None:
+    weights, saved = stepped("ProjectedAdamW")
+    optimizer = make("ProjectedAdamW", weights, update="in_backward", refresh_from="micro_batch")
+    load(saved, optimizer)
+    train(optimizer, weights, range(3, 5))
+
+
+@pytest.mark.parametrize(("kind", "other"), [("ResidualAdamW", "ProjectedAdamW"), ("ProjectedAdamW", "ResidualAdamW")])
+def test_state_of_another_kind_is_refused(kind: str, other: str) -> None:
+    _, saved = stepped(kind)
+    with pytest.raises(CheckpointError, match=r"tall\.limiter_norm missing or of another shape"):
+        make(other, named_weights()).load_state_dict(saved.state_dict())
+
+
+def test_state_of_an_optimizer_of_torch_is_refused() -> None:
+    weights = named_weights()
+    adamw = torch.optim.AdamW(weights.values())
+    backward([*weights.values()], gradients(weights.values(), 0))
+    adamw.step()
+    optimizer = GaLoreAdamW([{"params": [*weights.values()], "rank": 3}])
+    with pytest.raises(CheckpointError, match="state of another kind of optimizer"):
+        optimizer.load_state_dict(adamw.state_dict())

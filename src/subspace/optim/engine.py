@@ -32,6 +32,7 @@ from subspace.optim.refusals import refuse
 from subspace.optim.settings import ProjectionSettings, projection_settings
 from subspace.optim.slots import Bundle, Group, Scratch, Slot, bundles, decay_rate
 from subspace.optim.stacked import can_stack, project_stack
+from subspace.optim.state_io import check_state_dict
 from subspace.optim.weights import writable
 from subspace.plan.shapes import TensorSpec
 from subspace.projection.geometry import Geometry, geometry_of
@@ -217,20 +218,27 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
 
     def planned_state(self) -> tuple[TensorSpec, ...]:
         """Return the tensors of the state after the first step, named `<parameter>.<key>`; nothing is computed."""
+        return tuple(
+            dataclasses.replace(spec, name=f"{slot.name}.{spec.name}")
+            for slot in self.slots.values()
+            for spec in self.planned_of(slot)
+        )
+
+    def planned_of(self, slot: Slot) -> list[TensorSpec]:
+        """Return the tensors of one parameter's state after its first step, named `<key>`."""
         specs: list[TensorSpec] = []
-        for slot in self.slots.values():
-            if slot.geometry is None:
-                state = self.new_plain_state(tuple(slot.parameter.shape), slot.settings, _META)
-            else:
-                state = self.new_state(slot.geometry, slot.settings, _META)
-                if self.keeps_bases(slot.settings):
-                    specs += basis_specs(f"{slot.name}.", slot.geometry, slot.settings.basis_bits)
-            specs += (
-                TensorSpec(f"{slot.name}.{key}", tuple(value.shape), str(value.dtype).removeprefix("torch."))
-                for key, value in state.items()
-                if isinstance(value, Tensor)
-            )
-        return tuple(specs)
+        if slot.geometry is None:
+            state = self.new_plain_state(tuple(slot.parameter.shape), slot.settings, _META)
+        else:
+            state = self.new_state(slot.geometry, slot.settings, _META)
+            if self.keeps_bases(slot.settings):
+                specs += basis_specs("", slot.geometry, slot.settings.basis_bits)
+        specs += (
+            TensorSpec(key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            for key, value in state.items()
+            if isinstance(value, Tensor)
+        )
+        return specs
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear gradients and what was accumulated of them."""
@@ -250,14 +258,37 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         return self.backward_updates.clip(max_norm)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; every tensor keeps the type it was saved in."""
+        """Take back what `state_dict` gave; every tensor keeps the type it was saved in.
+
+        Raises:
+            CheckpointError: E-CKP-005 if an optimizer of another kind, rank or options gave it; nothing is changed.
+        """
+        check_state_dict(self, state_dict)
+        settings = [group["settings"] for group in self.param_groups]
         super().load_state_dict(state_dict)
+        for group, own in zip(self.param_groups, settings, strict=True):
+            group["settings"] = own  # they may differ in when updates run
         live = (parameter for group in self.param_groups for parameter in group["params"])
         saved = (index for group in state_dict["param_groups"] for index in group["params"])
         for index, parameter in zip(saved, live, strict=True):
             for key, value in state_dict["state"].get(index, {}).items():
                 tensor = isinstance(value, Tensor)
                 self.state[parameter][key] = value.detach().to(parameter.device, copy=True) if tensor else value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs: all but buffers, hooks, and a `step` that a schedule has wrapped."""
+        own = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        made_anew = ("scratch", "backward_updates", "step")
+        return super().__getstate__() | {key: value for key, value in own.items() if key not in made_anew}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "slots" not in state:
+            return  # torch's load_state_dict brings groups and state alone
+        self.scratch, self.backward_updates = Scratch(), BackwardUpdates(self)
+        for slot in self.slots.values():
+            if slot.settings.update == "in_backward":
+                self.backward_updates.watch(slot)
 
     # For rules
 

@@ -11,11 +11,12 @@ step's first micro-batch, keeping nothing (`refresh_from: micro_batch`).
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
 from subspace.optim.slots import Slot
@@ -27,10 +28,13 @@ __all__ = ["BackwardUpdates"]
 
 
 class BackwardUpdates:
-    """The hooks of one optimizer, and the norm of what its next step consumes."""
+    """The hooks of one optimizer, and the norm of what its next step consumes.
+
+    Hooks die with their optimizer: they would take the gradients of the next one over the same model.
+    """
 
     def __init__(self, optimizer: SubspaceOptimizer) -> None:
-        self._optimizer = optimizer
+        self._owner = weakref.ref(optimizer)
         self._squares: list[Tensor] = []
         self._refreshed: set[Slot] = set()
 
@@ -38,16 +42,24 @@ class BackwardUpdates:
         """Take every gradient of a slot from now on; what is frozen gets none, and is no place for a hook."""
         if not slot.parameter.requires_grad:
             return
-        hook = slot.parameter.register_post_accumulate_grad_hook
-        hook(lambda _: self._take(slot))  # type: ignore[no-untyped-call]  # torch has no types for it
+        # torch has no types for it; the hook gets the parameter, and must not hold what would keep that alive
+        handle = slot.parameter.register_post_accumulate_grad_hook(self._take)  # type: ignore[no-untyped-call]
+        weakref.finalize(self._optimizer, handle.remove).atexit = False
 
     def forget(self) -> None:
         """Begin a new step."""
         self._squares.clear()
         self._refreshed.clear()
 
+    @property
+    def _optimizer(self) -> SubspaceOptimizer:
+        optimizer = self._owner()
+        assert optimizer is not None
+        return optimizer
+
     @torch.no_grad()
-    def _take(self, slot: Slot) -> None:
+    def _take(self, parameter: nn.Parameter) -> None:
+        slot = self._optimizer.slots[parameter]
         if self._optimizer.needs_whole_gradient:
             if not slot.settings.full_accumulator:
                 self._update(slot)

@@ -6,7 +6,7 @@ and code tables are ruined) and identifies parameters by position. Here state is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,13 @@ from subspace.core.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["pack", "unpack"]
+    from subspace.optim.engine import SubspaceOptimizer
+
+__all__ = ["check_state_dict", "pack", "unpack"]
+
+_NOT_IN_STATE = ("update", "refresh_from", "full_accumulator")
+"""Options that say when an update runs; state is the same whatever they are."""
+_MOST_LISTED = 5
 
 
 def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -77,6 +83,48 @@ def unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
             group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
 
 
+def check_state_dict(optimizer: SubspaceOptimizer, state_dict: Mapping[str, Any]) -> None:
+    """Refuse what the `state_dict` of another optimizer gave, before anything is changed.
+
+    Raises:
+        CheckpointError: E-CKP-005 if options or tensors are not those of this optimizer.
+    """
+    problems = []
+    for saved, group in zip(state_dict["param_groups"], optimizer.param_groups, strict=False):  # torch counts them
+        problems += _other_options(saved, group)
+        for index, parameter in zip(saved["params"], group["params"], strict=False):
+            problems += _other_tensors(optimizer, optimizer.slots[parameter], state_dict["state"].get(index, {}))
+    _refuse(problems, "the state of an optimizer of the same kind, rank and options")
+
+
+def _other_options(saved: Mapping[str, Any], group: Mapping[str, Any]) -> list[str]:
+    """Return the options of a group on which state depends and in which another one differs."""
+    if "settings" not in saved:
+        return ["state of another kind of optimizer"]
+    then = {"rank": saved.get("rank"), **saved["settings"]}
+    now = {"rank": group.get("rank"), **group["settings"]}
+    return [
+        f"{key} {value!r}, here {now[key]!r}"
+        for key, value in then.items()
+        if key in now and key not in _NOT_IN_STATE and value != now[key]
+    ]
+
+
+def _other_tensors(optimizer: SubspaceOptimizer, slot: Any, state: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the state of one parameter; a basis may be missing as long as it waits."""
+    if not state:
+        return []
+    planned = {spec.name: (spec.shape, spec.dtype) for spec in optimizer.planned_of(slot)}
+    found = {
+        key: (tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    wrong = {key for key, value in found.items() if planned.get(key) != value}
+    missing = {key for key in planned.keys() - found.keys() if not key.startswith("basis")}
+    return [f"{slot.name}.{key} missing or of another shape or type" for key in sorted(wrong | missing)]
+
+
 def _members(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter, dict[str, Any]]]:
     for group in optimizer.param_groups:
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
@@ -97,6 +145,8 @@ def _check(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
     problems = []
     if meta["optimizer"] != type(optimizer).__name__:
         problems.append(f"state of {meta['optimizer']} for {type(optimizer).__name__}")
+    for saved_group, group in zip(meta["groups"], optimizer.param_groups, strict=False):  # the next check counts them
+        problems += _other_options(saved_group, group) if "settings" in group else []
     saved = [group["param_names"] for group in meta["groups"]]
     if saved != [group["param_names"] for group in optimizer.param_groups]:
         problems.append("other parameters or groups")
@@ -109,13 +159,19 @@ def _check(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
     ]
     if reshaped:
         problems.append(f"{len(reshaped)} tensors of another shape ({', '.join(reshaped[:5])})")
+    _refuse(problems, "the state of this recipe's optimizer")
+
+
+def _refuse(problems: Sequence[str], expected: str) -> None:
     if problems:
+        listed = list(dict.fromkeys(problems))
+        more = f"; and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
         raise CheckpointError(
             "E-CKP-005",
             where="optimizer state",
-            found="; ".join(problems),
-            expected="the state of this recipe's optimizer",
-            action="Resume with the recipe that wrote the checkpoint.",
+            found="; ".join(listed[:_MOST_LISTED]) + more,
+            expected=expected,
+            action="Go on with the recipe or the options that wrote the checkpoint.",
         )
 
 
