@@ -216,3 +216,40 @@ def test_state_of_an_optimizer_of_torch_is_refused() -> None:
     optimizer = GaLoreAdamW([{"params": [*weights.values()], "rank": 3}])
     with pytest.raises(CheckpointError, match="state of another kind of optimizer"):
         optimizer.load_state_dict(adamw.state_dict())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float64_weights_train(kind: str) -> None:
+    weights = {name: nn.Parameter(weight.detach().double()) for name, weight in named_weights().items()}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    optimizer = make(kind, weights)
+    train(optimizer, weights, range(2))
+    optimizer.clip_grad_norm_(1.0)
+    for name, weight in weights.items():
+        assert weight.dtype == torch.float64
+        assert torch.isfinite(weight).all()
+        assert not torch.equal(weight, before[name]), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_without_elements_are_no_trouble(kind: str) -> None:
+    shapes = {"vector": (0,), "rows": (0, 4), "columns": (4, 0), "no stack": (0, 4, 4), "stack": (2, 0, 3), "one": ()}
+    weights = named_weights(shapes)
+    train(make(kind, weights), weights, range(2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_seed_of_a_group_is_its_own(kind: str) -> None:
+    options: dict[str, Any] = (
+        {"basis": "random"} if kind not in ("PlainAdamW", "ProjectedAdafactor") else {"basis": "randomized"}
+    )
+    ends = []
+    for seeds in ({"all": 5}, {"group": 5}, {}):
+        weights = named_weights({"tall": (90, 70)})
+        group = {"params": [*weights.items()], "rank": 60, "state_bits": 8}
+        group |= {"seed": seeds["group"]} if "group" in seeds else {}
+        optimizer: Any = OPTIMIZERS[kind]([group], lr=1e-2, fidelity="reference", seed=seeds.get("all", 0), **options)
+        train(optimizer, weights, range(3))
+        ends.append(weights["tall"].detach())
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])

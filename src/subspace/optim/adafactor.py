@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from subspace.core.errors import ConfigError
+from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
-from subspace.optim.slots import Bundle, Group, Slot
+from subspace.optim.slots import Bundle, Group
 from subspace.optim.weights import writable
 from subspace.projection.geometry import Geometry
 
@@ -41,8 +42,8 @@ def rms(values: Tensor) -> Tensor:
     """Return the root of the mean square, float32: 0-dim, or (e, 1, 1) for a stack (e, m, n) of matrices."""
     stacked = values.ndim == 3
     dims = (-2, -1) if stacked else None
-    size: Tensor = torch.linalg.vector_norm(values, dim=dims, keepdim=stacked, dtype=torch.float32)
-    return size / math.sqrt(values[0].numel() if stacked else values.numel())
+    count = math.prod(values.shape[-2:] if stacked else values.shape)
+    return wide_norm(values, dims, keepdim=stacked) / math.sqrt(max(count, 1))
 
 
 class AdafactorRule:
@@ -189,17 +190,19 @@ class ProjectedAdafactor(SubspaceOptimizer):
             write_moment(state, "exp_avg", average, bits, seed=seed + 1)
         return update, rate
 
-    def _step_plain(self, slot: Slot, group: Group) -> None:
-        gradient, state, bits = slot.whole_gradient.float(), self.state[slot.parameter], slot.settings.state_bits
-        shape = tuple(gradient.shape)
-        if not state:
-            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
-        state["step"] = step = state["step"] + 1
-        seed = self.rounding_seed(slot, step)
-        with writable(slot.parameter, shape, seed, wide=True) as weight:
-            update, rate = self._update(state, gradient, weight, group, (step, step), bits, seed)
-            decay_(weight, group, rate)
-            weight.sub_(update)
+    def update_plain(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        state: dict[str, Any],
+        group: Group,
+        settings: ProjectionSettings,
+        seed: int,
+    ) -> None:
+        step = state["step"]
+        update, rate = self._update(state, gradient, weight, group, (step, step), settings.state_bits, seed)
+        decay_(weight, group, rate)
+        weight.sub_(update)
 
 
 def decay_(weight: Tensor, group: Group, rate: Tensor) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from subspace.core.errors import ConfigError
 from subspace.core.seeding import derive_seed
+from subspace.linalg.norms import wide_norm
 from subspace.linalg.sketch import gaussian
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.guards import finite_part
@@ -73,6 +74,7 @@ class ChannelScaledAdamW(SubspaceOptimizer):
 
     needs_whole_gradient: ClassVar[bool] = True
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(basis="random")
+    refresher_class: ClassVar[type[Refresher]] = _Reseeder
 
     def __init__(
         self,
@@ -90,7 +92,6 @@ class ChannelScaledAdamW(SubspaceOptimizer):
             raise ConfigError("E-CFG-010", where="scaling", found=repr(scaling), expected="channel or tensor")
         self.scaling, self.limit_growth = scaling, limit_growth
         super().__init__(params, lr, betas, eps, weight_decay, **options)
-        self.refresher = _Reseeder(self.settings.seed)
 
     def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
         state: dict[str, Any] = {"limiter_norm": torch.zeros(geometry.stack, device=device)}
@@ -138,8 +139,7 @@ class ChannelScaledAdamW(SubspaceOptimizer):
 
 
 def _matrix_norms(matrix: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    return norm
+    return wide_norm(matrix, (-2, -1), keepdim=True)
 
 
 def _next_official_seed(seed: int) -> int:

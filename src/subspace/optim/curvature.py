@@ -21,8 +21,8 @@ from torch import Tensor
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
-from subspace.optim.slots import Bundle, Group, Slot, decay_rate
-from subspace.optim.weights import parts, writable
+from subspace.optim.slots import Bundle, Group, decay_rate
+from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
 __all__ = ["CurvatureClipped"]
@@ -107,13 +107,14 @@ class CurvatureClipped(SubspaceOptimizer):
         hessian = read_moment(state, "hessian", shape, bits, signed=False)
         return (momentum / (hessian * self.rho).add_(1e-15)).clamp_(-1.0, 1.0)
 
-    def _step_plain(self, slot: Slot, group: Group) -> None:
-        gradient, state, bits = slot.whole_gradient, self.state[slot.parameter], slot.settings.state_bits
-        shape = tuple(gradient.shape)
-        if not state:
-            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
-        state["step"] += 1
-        seed = self.rounding_seed(slot, state["step"])
-        with writable(slot.parameter, shape, seed, wide=True) as weight:
-            direction = self._direction(state, gradient.float(), group, bits, seed)
-            weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])
+    def update_plain(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        state: dict[str, Any],
+        group: Group,
+        settings: ProjectionSettings,
+        seed: int,
+    ) -> None:
+        direction = self._direction(state, gradient, group, settings.state_bits, seed)
+        weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])

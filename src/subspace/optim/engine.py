@@ -23,14 +23,15 @@ from torch import Tensor, nn
 from subspace.core.errors import MethodError
 from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import basis_specs, read_bases
-from subspace.optim.direction import adamw_, adamw_direction, uncorrected_eps
+from subspace.optim.direction import adamw_direction
 from subspace.optim.groups import as_groups, check_group
 from subspace.optim.in_backward import BackwardUpdates
-from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.lowbit import read_moment, write_moment
+from subspace.optim.plain import plain_state, update_plain_
 from subspace.optim.refresher import Refresher
 from subspace.optim.refusals import refuse
 from subspace.optim.settings import ProjectionSettings, projection_settings
-from subspace.optim.slots import Bundle, Group, Scratch, Slot, bundles, decay_rate
+from subspace.optim.slots import Bundle, Group, Scratch, Slot, bundles
 from subspace.optim.stacked import can_stack, project_stack
 from subspace.optim.state_io import check_state_dict
 from subspace.optim.weights import writable
@@ -69,6 +70,8 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
     """Whether the update needs the gradient itself and not its projection alone."""
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings()
     """The method's own defaults."""
+    refresher_class: ClassVar[type[Refresher]] = Refresher
+    """What finds bases, or what stands in their place."""
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
     ) -> None:
         self.settings = projection_settings(self.built_in, options, preset)
         self.slots: dict[nn.Parameter, Slot] = {}
-        self.refresher = Refresher(self.settings.seed)
+        self.refresher = self.refresher_class()
         self.backward_updates = BackwardUpdates(self)
         self.scratch = Scratch()
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
@@ -207,9 +210,19 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         self, shape: tuple[int, ...], settings: ProjectionSettings, device: torch.device
     ) -> dict[str, Any]:
         """Return what is kept for a parameter that is not projected, before its first update."""
-        state: dict[str, Any] = {"step": 0}
-        add_moments(state, ("exp_avg", "exp_avg_sq"), shape, settings.state_bits, device)
-        return state
+        return plain_state(shape, settings, device)
+
+    def update_plain(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        state: dict[str, Any],
+        group: Group,
+        settings: ProjectionSettings,
+        seed: int,
+    ) -> None:
+        """Do update `state["step"]` of a parameter that is not projected, in float32: AdamW, unless overridden."""
+        update_plain_(weight, gradient, state, group, settings, seed)
 
     @classmethod
     def keeps_bases(cls, settings: ProjectionSettings) -> bool:
@@ -344,35 +357,16 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
 
     def rounding_seed(self, slot: Slot, step: int) -> int:
         """Return the seed of stochastic rounding of a weight at a step; the next ones are for its moments."""
-        return mix_seed(self.settings.seed, slot.index, step)
+        return mix_seed(slot.settings.seed, slot.index, step)
 
     def _step_plain(self, slot: Slot, group: Group) -> None:
-        """Do AdamW on a parameter that is not projected."""
-        gradient, state, settings = slot.whole_gradient, self.state[slot.parameter], slot.settings
-        shape, bits = tuple(gradient.shape), settings.state_bits
+        gradient, state, shape = slot.whole_gradient, self.state[slot.parameter], tuple(slot.parameter.shape)
         if not state:
-            state.update(self.new_plain_state(shape, settings, gradient.device))
-        state["step"] = step = state["step"] + 1
-        reference = settings.fidelity == "reference"
-        first = read_moment(state, "exp_avg", shape, bits, signed=True)
-        second = read_moment(state, "exp_avg_sq", shape, bits, signed=False)
-        seed = self.rounding_seed(slot, step)
+            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
+        state["step"] += 1
+        seed = self.rounding_seed(slot, state["step"])
         with writable(slot.parameter, shape, seed, wide=True) as weight:
-            adamw_(
-                [weight],
-                [gradient.float()],
-                [first],
-                [second],
-                step=step,
-                lr=group["lr"],
-                betas=group["betas"],
-                eps=uncorrected_eps(group["eps"], group["betas"][1], step) if reference else group["eps"],
-                weight_decay=0.0 if reference else group["weight_decay"],
-            )
-            if reference and group["weight_decay"]:
-                weight.add_(weight, alpha=-decay_rate(group))
-        write_moment(state, "exp_avg", first, bits, seed=seed + 1)
-        write_moment(state, "exp_avg_sq", second, bits, seed=seed + 2)
+            self.update_plain(weight, gradient.float(), state, group, slot.settings, seed)
 
 
 def _device(bundle: Bundle) -> torch.device:

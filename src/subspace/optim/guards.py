@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from subspace.linalg.norms import wide_norm
+
 __all__ = ["finite_part"]
 
 
@@ -21,6 +23,6 @@ def finite_part(gradient: Tensor, size: Tensor | None = None) -> Tensor:
     if gradient.device.type != "cpu":
         return gradient
     if size is None:
-        size = torch.linalg.vector_norm(gradient, dim=(-2, -1), dtype=torch.float32)
+        size = wide_norm(gradient, (-2, -1))
     finite = torch.isfinite(size)
     return gradient if bool(finite.all()) else torch.where(finite[..., None, None], gradient, 0.0)

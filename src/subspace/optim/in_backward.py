@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
+from subspace.linalg.norms import wide_norm
 from subspace.optim.slots import Slot
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class BackwardUpdates:
         """Update a parameter at once."""
         gradient = slot.parameter.grad
         assert gradient is not None
-        self._squares.append(torch.linalg.vector_norm(gradient, dtype=torch.float32).square())
+        self._squares.append(wide_norm(gradient).square())
         self._optimizer.step_slots([slot], slot.group_index)
         slot.parameter.grad = None
 
@@ -106,8 +107,8 @@ class BackwardUpdates:
         if not consumed:
             return torch.zeros(())
         device = consumed[0].device
-        norms = [torch.linalg.vector_norm(value, dtype=torch.float32).to(device) for value in consumed]
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        norms = [wide_norm(value).to(device) for value in consumed]
+        norm = wide_norm(torch.stack(norms))
         if math.isfinite(max_norm):
             factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
             for value in consumed:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from subspace.linalg.angles import effective_rank, overlap, principal_cosines
+from subspace.linalg.norms import wide_norm
 from subspace.optim.slots import Slot
 from subspace.projection.projector import Projector
 
@@ -81,7 +82,7 @@ class Microscope:
         projector = Projector.of(geometry.side, *event.after).to(event.gradient)
         low = projector.project(event.gradient).float()  # in the gradient's type: no wide copy of a large gradient
         gram = low.mT @ low if geometry.side == "right" else low @ low.mT
-        sizes = [torch.linalg.vector_norm(value, dtype=torch.float32) for value in (low, event.gradient)]
+        sizes = [wide_norm(value) for value in (low, event.gradient)]
         figures = {
             "captured_energy": (sizes[0] / sizes[1].clamp(min=1e-30)).square(),
             "effective_rank": effective_rank(torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt()).mean(),
@@ -109,7 +110,7 @@ class Microscope:
         before = [_values(slot).clone() for slot in looked_at]
         yield
         for slot, old in zip(looked_at, before, strict=True):
-            self._figures[slot.name]["update_norm"] = torch.linalg.vector_norm(_values(slot) - old)
+            self._figures[slot.name]["update_norm"] = wide_norm(_values(slot) - old)
 
     def event(self) -> dict[str, Any] | None:
         """Return the figures since the last call as JSON values, means and weight by weight; None without a refresh."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from subspace.core.seeding import derive_seed
+from subspace.linalg.norms import wide_norm
 from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import read_bases, write_bases
 from subspace.optim.lowbit import read_moment, write_moment
@@ -27,12 +28,10 @@ State = dict[str, Any]
 class Refresher:
     """Keeps `basis` (and `basis_right`) in the states of projected weights.
 
-    Args:
-        seed: Of estimated bases; weights refreshed in one step share it, so that the order of refreshes does not count.
+    Weights refreshed in one step share the seed of an estimate, so that the order of refreshes does not count.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self) -> None:
         self.microscope: Microscope | None = None
 
     def refresh(self, bundle: Bundle) -> None:
@@ -58,7 +57,7 @@ class Refresher:
         previous = [None if state.pop("waiting", 0) else read_bases(state, geometry) for state in states]
         gradients = [slot.gradient for slot in slots]
         seeds = [
-            derive_seed(self.seed, "basis", state["step"], slot.index if settings.basis == "random" else -1)
+            derive_seed(settings.seed, "basis", state["step"], slot.index if settings.basis == "random" else -1)
             for slot, state in zip(slots, states, strict=True)
         ]
         with nullcontext() if self.microscope is None else self.microscope.timed():
@@ -113,6 +112,6 @@ def _carry(
 
 def _usable(gradient: Tensor) -> Tensor:
     """Return a bool (.., 1, 1) for every matrix of a stack: it is finite and not all zero."""
-    size = torch.linalg.vector_norm(gradient, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    size = wide_norm(gradient, (-2, -1), keepdim=True)
     usable: Tensor = torch.isfinite(size) & (size > 0)
     return usable

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.guards import finite_part
 from subspace.optim.limiter import limited
@@ -97,5 +98,4 @@ def channel_norms(matrix: Tensor, axis: int) -> Tensor:
         squares = (part.float().square().sum(dim=-2, keepdim=True) for part in blocks)
         total: Tensor = torch.stack(list(squares)).sum(dim=0)
         return total.sqrt_()
-    norms: Tensor = torch.linalg.vector_norm(matrix, dim=axis, keepdim=True, dtype=torch.float32)
-    return norms
+    return wide_norm(matrix, axis, keepdim=True)

@@ -30,6 +30,7 @@ from subspace.optim.adafactor import AdafactorRule, decay_
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.guards import finite_part
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.refresher import Refresher
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Group, Slot
 from subspace.optim.weights import writable
@@ -39,6 +40,13 @@ from subspace.projection.projector import Projector
 __all__ = ["SketchedAdafactor"]
 
 _MAX_RATIO = 4
+
+
+class _NoRefresher(Refresher):
+    """Leaves new projections to the update, which carries the momentum from one to the next."""
+
+    def refresh(self, bundle: Bundle) -> None:
+        return
 
 
 class SketchedAdafactor(SubspaceOptimizer):
@@ -56,6 +64,7 @@ class SketchedAdafactor(SubspaceOptimizer):
 
     needs_whole_gradient: ClassVar[bool] = True
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(refresh_interval=1000, basis="random")
+    refresher_class: ClassVar[type[Refresher]] = _NoRefresher
 
     def __init__(
         self,
@@ -98,17 +107,6 @@ class SketchedAdafactor(SubspaceOptimizer):
     def keeps_bases(cls, settings: ProjectionSettings) -> bool:
         return False
 
-    def step_slots(self, slots: list[Slot], group_index: int) -> None:
-        group = self.param_groups[group_index]
-        for slot in slots:
-            if slot.geometry is None:
-                self._step_plain(slot, group)
-        for bundle in self.bundles([slot for slot in slots if slot.geometry is not None], group):
-            self.update_bundle(bundle)
-            for state in bundle.states:
-                state["step"] += 1
-                state["age"] += 1
-
     def update_bundle(self, bundle: Bundle) -> None:
         for slot, state in zip(bundle.slots, bundle.states, strict=True):
             gradient = finite_part(slot.gradient).float()
@@ -145,17 +143,20 @@ class SketchedAdafactor(SubspaceOptimizer):
         basis = gaussian(state["basis_seed"], geometry.basis_shapes["basis"], device=device)
         return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
 
-    def _step_plain(self, slot: Slot, group: Group) -> None:
-        gradient, state, bits = slot.whole_gradient.float(), self.state[slot.parameter], slot.settings.state_bits
-        shape, beta1 = tuple(gradient.shape), self.rule.beta1
+    def update_plain(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        state: dict[str, Any],
+        group: Group,
+        settings: ProjectionSettings,
+        seed: int,
+    ) -> None:
+        bits, shape, beta1 = settings.state_bits, tuple(weight.shape), self.rule.beta1
         assert beta1 is not None
-        if not state:
-            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
-        state["step"] = step = state["step"] + 1
-        with writable(slot.parameter, shape, self.rounding_seed(slot, step), wide=True) as weight:
-            rate = self.rule.rate(weight, group["lr"], step)
-            momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
-            momentum.mul_(beta1).add_(self.rule.normalized(state, gradient, step), alpha=1.0 - beta1)
-            write_moment(state, "exp_avg", momentum, bits, seed=self.rounding_seed(slot, step) + 1)
-            decay_(weight, group, rate)
-            weight.sub_(self.rule.clipped(momentum).mul_(rate))
+        rate = self.rule.rate(weight, group["lr"], state["step"])
+        momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
+        momentum.mul_(beta1).add_(self.rule.normalized(state, gradient, state["step"]), alpha=1.0 - beta1)
+        write_moment(state, "exp_avg", momentum, bits, seed=seed + 1)
+        decay_(weight, group, rate)
+        weight.sub_(self.rule.clipped(momentum).mul_(rate))
