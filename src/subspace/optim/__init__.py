@@ -3,8 +3,8 @@
     from subspace.optim import GaLoreAdamW
     optimizer = GaLoreAdamW(model.parameters(), lr=1e-3, rank=128)
 
-The names are those that people look for; the modules are named after what they do. Nothing is imported before it is
-asked for.
+The names are those that people look for; classes and modules are named after what they do. `help(GaLoreAdamW)` lists
+all options. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ __all__ = [
     "GaLoreAdamW",
     "QGaLoreAdamW",
     "SophiaG",
+    "StiefelSteps",
     "SubspaceAdamW",
     "groups_from_galore",
+    "public_name",
 ]
 
 _PLACES = {
@@ -34,9 +36,20 @@ _PLACES = {
     "GaLoreAdamW": "projected:ProjectedAdamW",
     "QGaLoreAdamW": "projected:QuantizedProjectedAdamW",
     "SophiaG": "curvature:CurvatureClipped",
+    "StiefelSteps": "riemannian:StiefelSteps",
     "SubspaceAdamW": "projected:PlainAdamW",
     "groups_from_galore": "groups:groups_from_galore",
 }
+
+
+def public_name(attribute: str) -> str:
+    """Return the name by which people know a class of this room.
+
+    >>> public_name("ProjectedAdamW"), public_name("Mine")
+    ('GaLoreAdamW', 'Mine')
+    """
+    names = {place.partition(":")[2]: name for name, place in _PLACES.items()}
+    return names.get(attribute, attribute)
 
 
 def __getattr__(name: str) -> Any:

@@ -49,8 +49,14 @@ def rms(values: Tensor) -> Tensor:
 class AdafactorRule:
     """The arithmetic of Adafactor for one tensor, on state that an optimizer keeps.
 
-    Raises:
-        ConfigError: E-CFG-014 without a learning rate and without `relative_step`, or with both.
+    Args:
+        eps: Added to the square of the gradient, and the least root mean square of a weight.
+        clip_threshold: Largest root mean square of an update, before the learning rate.
+        decay_rate: Exponent c of the second moment's decay 1 - t^c, below 0.
+        beta1: Decay of a momentum of updates; None: no momentum.
+        scale_parameter: Take the learning rate times the root mean square of each weight.
+        relative_step: Find the learning rate from the number of the step; None: where no lr is given.
+        warmup_init: With `relative_step`: let it rise from 1e-6.
     """
 
     def __init__(
@@ -67,7 +73,11 @@ class AdafactorRule:
         self.scale_parameter, self.relative_step, self.warmup_init = scale_parameter, relative_step, warmup_init
 
     def check(self, lr: float | None) -> None:
-        """Refuse a learning rate beside `relative_step`, and neither."""
+        """Refuse a learning rate beside `relative_step`, and neither.
+
+        Raises:
+            ConfigError: E-CFG-014.
+        """
         if (lr is None) != self.relative_step:
             raise ConfigError(
                 "E-CFG-014",
@@ -125,12 +135,11 @@ class ProjectedAdafactor(SubspaceOptimizer):
     with `beta1`.
 
     Args:
-        lr: None with `relative_step`.
-        eps: Added to the square of the gradient, and the least root mean square of a weight.
-        rule: Other arguments of `AdafactorRule`.
+        lr: Learning rate; None with `relative_step`. The other arguments are those of `AdafactorRule`.
     """
 
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(scale=0.25)
+    explained_by: ClassVar[tuple[type, ...]] = (AdafactorRule,)
 
     def __init__(
         self,

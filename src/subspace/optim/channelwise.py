@@ -68,13 +68,15 @@ class ChannelScaledAdamW(SubspaceOptimizer):
     shape, `limiter_norm`, and `basis_seed` (an int) in place of `basis` where it is random.
 
     Args:
-        scaling: `channel` or `tensor`.
+        scaling: One factor for a `channel` or for the whole `tensor`; None: the class's own, which is `channel` here.
         limit_growth: Whether the norm of the update may grow by 1 % a step at most.
+        scale: Its root is the factor on the update.
     """
 
     needs_whole_gradient: ClassVar[bool] = True
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(basis="random")
     refresher_class: ClassVar[type[Refresher]] = _Reseeder
+    default_scaling: ClassVar[Literal["channel", "tensor"]] = "channel"
 
     def __init__(
         self,
@@ -84,13 +86,13 @@ class ChannelScaledAdamW(SubspaceOptimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
-        scaling: Literal["channel", "tensor"] = "channel",
+        scaling: Literal["channel", "tensor"] | None = None,
         limit_growth: bool = True,
         **options: Any,
     ) -> None:
-        if scaling not in ("channel", "tensor"):
+        self.scaling, self.limit_growth = scaling or self.default_scaling, limit_growth
+        if self.scaling not in ("channel", "tensor"):
             raise ConfigError("E-CFG-010", where="scaling", found=repr(scaling), expected="channel or tensor")
-        self.scaling, self.limit_growth = scaling, limit_growth
         super().__init__(params, lr, betas, eps, weight_decay, **options)
 
     def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
@@ -160,9 +162,14 @@ def _official_draw(seed: int, geometry: Geometry, device: torch.device) -> Tenso
 
 
 class TensorScaledAdamW(ChannelScaledAdamW):
-    """APOLLO-Mini: one factor for a whole matrix, from a projection of rank 1; `scale` 128."""
+    """APOLLO-Mini: one factor for a whole matrix, from a projection of rank 1; `scale` 128.
+
+    Args:
+        scaling: One factor for a `channel` or for the whole `tensor`; None: `tensor`.
+        rank: Of the subspace, for parameters given without groups; None: 1.
+        scale: Its root is the factor on the update.
+    """
 
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(basis="random", scale=128.0)
-
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, *args: Any, rank: int | None = None, **options: Any):
-        super().__init__(params, lr, *args, rank=rank, scaling="tensor", **options)
+    default_scaling: ClassVar[Literal["channel", "tensor"]] = "tensor"
+    default_rank: ClassVar[int | None] = 1

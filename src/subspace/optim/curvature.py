@@ -31,7 +31,7 @@ _MOMENTS = ("exp_avg", "hessian")
 
 
 class CurvatureClipped(SubspaceOptimizer):
-    """Clipped sign momentum; known as SophiaG.
+    """Clipped sign momentum; known as SophiaG. Nothing is projected unless a rank is given.
 
     State beside that of `SubspaceOptimizer`: `exp_avg` and `hessian`.
 
@@ -39,7 +39,7 @@ class CurvatureClipped(SubspaceOptimizer):
         rho: Curvature at which half of the entries are clipped, roughly; larger is bolder.
     """
 
-    built_in: ClassVar[ProjectionSettings] = ProjectionSettings()
+    default_rank: ClassVar[int | None] = 0
 
     def __init__(
         self,

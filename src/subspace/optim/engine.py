@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from subspace.core.errors import MethodError
 from subspace.linalg.sketch import mix_seed
+from subspace.optim import public_name
 from subspace.optim.bases import basis_specs, read_bases
+from subspace.optim.described import describe
 from subspace.optim.direction import adamw_direction
 from subspace.optim.groups import as_groups, check_group
 from subspace.optim.in_backward import BackwardUpdates
@@ -56,10 +58,9 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         betas: Decays of the moments.
         eps: Added to the root of the second moment.
         weight_decay: Decoupled.
-        rank: Of parameters given without groups; those with one dimension stay plain.
+        rank: Of the subspace, for parameters given without groups; those with one dimension stay plain.
         preset: paper, fast or small, in place of the options that it bundles.
-        options: The fields of `ProjectionSettings`: refresh_interval, scale, side, basis, refresh, moments, state_bits,
-            fidelity, update, refresh_from, full_accumulator, seed. None means the method's own default.
+        options: The fields of `ProjectionSettings`; None means the class's own default.
 
     Raises:
         ConfigError: E-CFG-007, E-CFG-009, E-CFG-010 or E-CFG-014 for options that are unknown, wrong, or exclude each
@@ -72,6 +73,14 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
     """The method's own defaults."""
     refresher_class: ClassVar[type[Refresher]] = Refresher
     """What finds bases, or what stands in their place."""
+    default_rank: ClassVar[int | None] = None
+    """Rank of parameters given without groups and without a rank; 0: nothing is projected then; None: refuse."""
+    explained_by: ClassVar[tuple[type, ...]] = ()
+    """Classes whose docstrings explain arguments of `__init__`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        describe(cls, cls.built_in, cls.explained_by)
 
     def __init__(
         self,
@@ -91,7 +100,12 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         self.backward_updates = BackwardUpdates(self)
         self.scratch = Scratch()
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
-        super().__init__(as_groups(params, rank), defaults)
+        super().__init__(as_groups(params, rank, self.default_rank), defaults)
+
+    def __repr__(self) -> str:
+        """Show the groups, under the name by which people call the class."""
+        shown: str = super().__repr__()
+        return shown.replace(type(self).__name__, public_name(type(self).__name__), 1)
 
     # What a concrete optimizer says
 
@@ -124,7 +138,8 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         super().add_param_group(group)
         check_group(group)
         settings = projection_settings(self.settings, given, given.pop("preset", None), where="group")
-        refuse(type(self).__name__, settings)
+        for kind in type(self).__mro__:  # what a class refuses, those derived from it refuse
+            refuse(kind.__name__, settings)
         group["settings"] = dataclasses.asdict(settings)
         first = len(self.slots)
         names = group.get("param_names") or [str(first + place) for place in range(len(group["params"]))]

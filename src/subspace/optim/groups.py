@@ -50,11 +50,17 @@ def _translated(group: dict[str, Any]) -> dict[str, Any]:
     return translated
 
 
-def as_groups(params: Iterable[Any], rank: int | None) -> list[Any]:
+def as_groups(params: Iterable[Any], rank: int | None, default_rank: int | None) -> list[Any]:
     """Return groups: those given, or a projected one of all matrices and a plain one of the rest.
 
+    Args:
+        params: Parameters, named parameters, or groups.
+        rank: Of the projected group.
+        default_rank: In its place if it is None; 0: nothing is projected.
+
     Raises:
-        ConfigError: E-CFG-014 if a rank stands beside groups, which have their own.
+        ConfigError: E-CFG-011 for parameters without any rank; E-CFG-014 if a rank stands beside groups, which have
+            their own.
     """
     items = list(params)
     if any(isinstance(item, dict) for item in items):
@@ -66,7 +72,15 @@ def as_groups(params: Iterable[Any], rank: int | None) -> list[Any]:
                 action="Give each group that is to be projected its own rank.",
             )
         return items
+    rank = default_rank if rank is None else rank
     if rank is None:
+        raise ConfigError(
+            "E-CFG-011",
+            where="rank",
+            found="parameters without a rank, so that nothing would be projected",
+            action="Give rank=128, for example, or groups of which some have a rank.",
+        )
+    if rank == 0:
         return [{"params": items}]
     matrices: list[Any] = []
     rest: list[Any] = []

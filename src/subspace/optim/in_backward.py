@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from subspace.core.errors import ConfigError
+from subspace.core.errors import ConfigError, MethodError
 from subspace.linalg.norms import wide_norm
 from subspace.optim.slots import Slot
 
@@ -40,7 +40,19 @@ class BackwardUpdates:
         self._refreshed: set[Slot] = set()
 
     def watch(self, slot: Slot) -> None:
-        """Take every gradient of a slot from now on; what is frozen gets none, and is no place for a hook."""
+        """Take every gradient of a slot from now on; what is frozen gets none, and is no place for a hook.
+
+        Raises:
+            MethodError: E-MTH-001 with several processes.
+        """
+        distributed = torch.distributed
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+            raise MethodError(
+                "E-MTH-001",
+                where="update",
+                found="'in_backward' in several processes: gradients would be used before they are reduced",
+                action="Use update='after_backward'.",
+            )
         if not slot.parameter.requires_grad:
             return
         # torch has no types for it; the hook gets the parameter, and must not hold what would keep that alive

@@ -69,4 +69,6 @@ class QuantizedProjectedAdamW(ProjectedAdamW):
 
 
 class PlainAdamW(ProjectedAdamW):
-    """AdamW with moments of 32, 8 or 4 bits: the baseline; nothing is projected unless a group has a rank."""
+    """AdamW with moments of 32, 8 or 4 bits: the baseline; nothing is projected unless a rank is given."""
+
+    default_rank: ClassVar[int | None] = 0

@@ -39,6 +39,9 @@ class ResidualAdamW(SubspaceOptimizer):
     """AdamW in a subspace plus the scaled residual; known as Fira.
 
     State of a projected weight: that of `ProjectedAdamW`, and `limiter_norm`, one number per matrix of a stack.
+
+    Args:
+        scale: Factor on the update; fidelity reference puts it on the part inside the subspace alone.
     """
 
     needs_whole_gradient: ClassVar[bool] = True

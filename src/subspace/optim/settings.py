@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from subspace.core.errors import ConfigError
 from subspace.core.registry import nearest
-from subspace.projection.geometry import SIDES, Side
+from subspace.projection.geometry import Basis, Side
 
-__all__ = ["PRESETS", "OptimizerSettings", "Preset", "ProjectionSettings", "projection_settings"]
+__all__ = ["CHOICES", "PRESETS", "OptimizerSettings", "Preset", "ProjectionSettings", "projection_settings"]
 
 Preset = Literal["paper", "fast", "small"]
 PRESETS: dict[str, dict[str, Any]] = {
@@ -19,18 +19,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"basis": "warm", "refresh": "staggered", "state_bits": 8},
 }
 """Bundles of options: as published; cheap refreshes without stalls; the same with moments of 8 bits."""
-
-_CHOICES: dict[str, tuple[object, ...]] = {
-    "side": SIDES,
-    "basis": ("svd", "gram", "randomized", "warm", "random"),
-    "refresh": ("interval", "staggered", "adaptive"),
-    "moments": ("keep", "zero", "transport"),
-    "state_bits": (32, 8, 4),
-    "basis_bits": (32, 4),
-    "fidelity": ("paper", "reference"),
-    "update": ("after_backward", "in_backward"),
-    "refresh_from": ("step", "micro_batch"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +41,14 @@ class ProjectionSettings:
         refresh_interval: Steps between new bases.
         scale: Factor on the lifted update.
         side: Dimension in which the basis lives.
-        basis: How it is found.
-        refresh: When: all at once, staggered over the weights, or less often where it hardly moves.
-        moments: What becomes of the moments then.
+        basis: How a basis is found.
+        refresh: When bases are found: all at once, staggered over the weights, or less often where one hardly moves.
+        moments: What becomes of the moments when a basis is new.
         state_bits: Width of the moments.
         basis_bits: Width of the bases.
         fidelity: The published method, or the official code step for step.
-        update: After the backward pass, or as soon as a gradient exists.
+        update: After the backward pass, or as soon as a gradient exists, which is then freed: in one process and
+            without loss scaling, since gradients are used before they are reduced or unscaled.
         refresh_from: With updates in the backward pass: a new basis from the whole step's gradient, which is then kept
             in full for that step, or from its first micro-batch.
         full_accumulator: With updates in the backward pass, for methods that need the whole gradient: keep it in full,
@@ -70,16 +59,22 @@ class ProjectionSettings:
     refresh_interval: int = 200
     scale: float = 1.0
     side: Side = "shorter"
-    basis: Literal["svd", "gram", "randomized", "warm", "random"] = "svd"
+    basis: Basis = "svd"
     refresh: Literal["interval", "staggered", "adaptive"] = "interval"
     moments: Literal["keep", "zero", "transport"] = "keep"
-    state_bits: int = 32
-    basis_bits: int = 32
+    state_bits: Literal[32, 8, 4] = 32
+    basis_bits: Literal[32, 4] = 32
     fidelity: Literal["paper", "reference"] = "paper"
     update: Literal["after_backward", "in_backward"] = "after_backward"
     refresh_from: Literal["step", "micro_batch"] = "step"
     full_accumulator: bool = False
     seed: int = 0
+
+
+CHOICES: dict[str, tuple[object, ...]] = {
+    name: get_args(hint) for name, hint in get_type_hints(ProjectionSettings).items() if get_args(hint)
+}
+"""The values of every option that is not a number or a flag."""
 
 
 def projection_settings(
@@ -116,7 +111,7 @@ def projection_settings(
             expected=f"one of {', '.join(defaults.__slots__)}",
             action=f"Did you mean {close!r}?" if close else "",
         )
-    for key, choices in _CHOICES.items():
+    for key, choices in CHOICES.items():
         if key in chosen and chosen[key] not in choices:
             listed = ", ".join(map(str, choices))
             raise ConfigError("E-CFG-010", where=f"{where}.{key}", found=repr(chosen[key]), expected=f"one of {listed}")

@@ -56,15 +56,15 @@ class SketchedAdafactor(SubspaceOptimizer):
     whole gradient, `exp_avg` of the low-rank shape, and `basis_seed`.
 
     Args:
-        lr: Learning rate; None with `relative_step`.
-        eps: Added to the square of the gradient, and the least root mean square of a weight.
+        lr: Learning rate; None with `relative_step`. The other arguments are those of `AdafactorRule`.
         beta1: Decay of the momentum.
-        rule: Other arguments of `AdafactorRule`.
+        scale: Factor on the update.
     """
 
     needs_whole_gradient: ClassVar[bool] = True
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(refresh_interval=1000, basis="random")
     refresher_class: ClassVar[type[Refresher]] = _NoRefresher
+    explained_by: ClassVar[tuple[type, ...]] = (AdafactorRule,)
 
     def __init__(
         self,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from subspace.linalg.decompose import align_signs, leading_basis
-from subspace.projection.geometry import Geometry
+from subspace.projection.geometry import Basis, Geometry
 
-__all__ = ["BASES", "Basis", "find_bases"]
+__all__ = ["BASES", "find_bases"]
 
-Basis = Literal["svd", "gram", "randomized", "warm", "random"]
-"""How a basis is found: exact from the whole gradient or its Gram matrix; estimated by a sketch, or from the last
-basis; or drawn, whatever the gradient."""
-BASES: tuple[Basis, ...] = ("svd", "gram", "randomized", "warm", "random")
+BASES: tuple[Basis, ...] = get_args(Basis)
 
 _STACKED_ELEMENTS = 2**22
 """Matrices are stacked for one batched decomposition up to this size; larger ones gain nothing by it."""

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from subspace.core.errors import ConfigError
 
-__all__ = ["SIDES", "Geometry", "Side", "geometry_of", "resolve_side"]
+__all__ = ["SIDES", "Basis", "Geometry", "Side", "geometry_of", "resolve_side"]
 
 Side = Literal["shorter", "longer", "left", "right", "both"]
 """`shorter` puts the basis into the shorter dimension (GaLore's std; right where m = n), `longer` into the other."""
-SIDES: tuple[Side, ...] = ("shorter", "longer", "left", "right", "both")
+SIDES: tuple[Side, ...] = get_args(Side)
+Basis = Literal["svd", "gram", "randomized", "warm", "random"]
+"""How a basis is found: exact from the whole gradient or its Gram matrix; estimated by a sketch, or from the last
+basis; or drawn, whatever the gradient."""
 
 
 def resolve_side(side: Side, m: int, n: int) -> Literal["left", "right", "both"]:

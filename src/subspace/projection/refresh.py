@@ -14,17 +14,12 @@ arXiv 2410.16103, algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor
 
 from subspace.projection.geometry import Geometry
 
-__all__ = ["Moments", "Refresh", "due", "next_interval", "phase_of", "transport"]
-
-Refresh = Literal["interval", "staggered", "adaptive"]
-"""All weights at once, each at its own phase, or less often where a basis hardly moves."""
-Moments = Literal["keep", "zero", "transport"]
+__all__ = ["due", "next_interval", "phase_of", "transport"]
 
 _STEADY = 0.4
 """Overlap of successive bases above which an adaptive interval grows. Random bases overlap by r/d."""
