@@ -22,6 +22,9 @@ Group = dict[str, Any]
 _BUNDLE_ELEMENTS = {"cpu": 2**18}
 """Low-rank elements handled at once: on a CPU so many as its caches hold; elsewhere launches cost more."""
 _DEFAULT_BUNDLE_ELEMENTS = 2**23
+_MOST_GRADIENT_ELEMENTS = 2**26
+"""Of the whole gradients of a bundle, which are stacked for one product or decomposition: with a small rank, the other
+limit alone would make that a copy of all gradients of a model."""
 
 
 @dataclass(eq=False)
@@ -150,7 +153,8 @@ def bundles(slots: Iterable[Slot], states: Mapping[Tensor, dict[str, Any]], grou
         found.setdefault(key, []).append(slot)
     for (geometry, settings, _, device, *_), members in found.items():
         limit = _BUNDLE_ELEMENTS.get(device.type, _DEFAULT_BUNDLE_ELEMENTS)
-        size = max(1, limit // math.prod(geometry.low_shape))
+        most = _MOST_GRADIENT_ELEMENTS // math.prod(geometry.matrix_shape)
+        size = max(1, min(limit // math.prod(geometry.low_shape), most))
         for first in range(0, len(members), size):
             chosen = tuple(members[first : first + size])
             yield Bundle(chosen, tuple(states[slot.parameter] for slot in chosen), geometry, settings, group)
