@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
@@ -69,7 +70,7 @@ class CurvatureClipped(SubspaceOptimizer):
     def update_hessian(self, num_samples: int) -> None:
         """Take the present gradients, of the mean loss over `num_samples` sampled labels, as g.
 
-        Weights without state yet, before the first step, are left out.
+        Weights without state yet, before the first step, are left out, and so is a gradient that is not finite.
         """
         for slot in self.slots.values():
             state = self.state.get(slot.parameter)
@@ -83,8 +84,11 @@ class CurvatureClipped(SubspaceOptimizer):
                 self.project_into(gradient, slot, state)
             shape = tuple(gradient.shape)
             beta2, bits = self.param_groups[slot.group_index]["betas"][1], slot.settings.state_bits
-            hessian = read_moment(state, "hessian", shape, bits, signed=False)
-            hessian.mul_(beta2).addcmul_(gradient.float(), gradient.float(), value=(1.0 - beta2) * num_samples)
+            before = read_moment(state, "hessian", shape, bits, signed=False)
+            wide = gradient.float()
+            hessian = (before * beta2).addcmul_(wide, wide, value=(1.0 - beta2) * num_samples)
+            # a curvature that is not a number would stay so for good; decided on the device, so that nothing waits
+            hessian = torch.where(torch.isfinite(wide_norm(wide)), hessian, before)
             seed = self.rounding_seed(slot, state["step"]) + 2
             write_moment(state, "hessian", hessian, bits, seed=seed)
 
