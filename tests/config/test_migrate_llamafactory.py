@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from subspace.config.base import Section
-from subspace.config.llamafactory import CARRIED
+from subspace.config.llamafactory import CARRIED, ONLY_FOR
 from subspace.config.load import dump_yaml, parse_section, read_document
 from subspace.config.migrate import Migration, migrate_llamafactory
 from subspace.core.errors import ConfigError, SecurityError, SubspaceError
@@ -16,6 +16,7 @@ from subspace.data.config import DataConfig
 from subspace.evaluation.config import EvaluationConfig
 from subspace.methods.registry import REGISTRY
 from subspace.models.config import ModelConfig
+from subspace.pipeline.run_config import parse_run_config
 from subspace.training.config import TrainingConfig
 
 SECTIONS: dict[str, type[Section]] = {
@@ -141,13 +142,12 @@ def test_a_lora_file_becomes_a_recipe(write) -> None:
 
 def test_a_full_file_becomes_a_recipe(write) -> None:
     migration = migrate(write, FULL)
-    assert migration.recipe["method"] == {"name": "full"}
+    assert migration.recipe["method"] == {"name": "galore", "fidelity": "reference", "rank": 128, "scale": 2.0}
     assert migration.recipe["model"] == {"model_name_or_path": "m", "dtype": "bfloat16"}
     assert migration.recipe["training"]["gradient_checkpointing"] is False
     assert "num_train_epochs" not in migration.recipe["training"]
-    assert "GaLore" in reason(migration, "use_galore")
-    assert "GaLore" in reason(migration, "galore_rank")
-    assert "the method full has no place" in reason(migration, "lora_rank")
+    assert "use_galore -> method.name, method.fidelity" in migration.carried
+    assert "the method galore has no place" in reason(migration, "lora_rank")
 
 
 def test_defaults_that_differ_from_ours_are_written_out(write) -> None:
@@ -181,6 +181,51 @@ def test_every_key_ends_in_one_list_and_every_section_parses(write, text: str) -
         assert parsed.model_dump(exclude_unset=True) == document.tree.get(key, {})
     method_class = REGISTRY.load(migration.recipe["method"]["name"])
     assert parse_section(document, "method", method_class.config_class)[1] == ()
+
+
+GALORE = {"name": "galore", "fidelity": "reference", "rank": 16, "scale": 2.0}
+APOLLO = {"name": "apollo", "fidelity": "reference", "rank": 16, "scale": 32.0}
+
+
+@pytest.mark.parametrize(
+    ("lines", "method"),
+    [
+        ("use_galore: true", GALORE),
+        ("use_galore: true\noptim: adamw_torch", GALORE),
+        ("use_galore: true\noptim: adamw_8bit", GALORE | {"state_bits": 8}),
+        ("use_galore: true\noptim: adafactor", GALORE | {"rule": "adafactor"}),
+        ("use_galore: true\ngalore_layerwise: true", GALORE | {"update": "in_backward"}),
+        ("use_galore: true\ngalore_layerwise: false", GALORE),
+        ("use_galore: true\ngalore_rank: 64\ngalore_scale: 0.25", GALORE | {"rank": 64, "scale": 0.25}),
+        ("use_galore: true\ngalore_update_interval: 50", GALORE | {"refresh_interval": 50}),
+        ("use_galore: true\ngalore_proj_type: reverse_std", GALORE | {"side": "longer"}),
+        ("use_galore: true\ngalore_target: all", GALORE | {"target_modules": "all-linear"}),
+        (
+            "use_galore: true\ngalore_target: mlp,q_proj",
+            GALORE | {"target_modules": ("re:.*mlp.*", "q_proj")},
+        ),
+        ("use_apollo: true", APOLLO),
+        ("use_apollo: true\napollo_scale_type: channel\napollo_proj: svd", APOLLO | {"basis": "svd"}),
+        ("use_apollo: true\napollo_scale_type: tensor\napollo_rank: 1", APOLLO | {"name": "apollo_mini", "rank": 1}),
+        ("use_apollo: true\napollo_layerwise: true\nmax_grad_norm: 1.0", APOLLO | {"update": "in_backward"}),
+    ],
+)
+def test_galore_and_apollo_become_recipes(write, lines: str, method: dict[str, Any]) -> None:
+    """The recipe that comes out is a whole one, which nothing refuses; no key of the file is lost."""
+    migration = extra(write, f"finetuning_type: full\n{lines}")
+    assert migration.recipe["method"] == method
+    config, notes = parse_run_config(read_document(write(dump_yaml(migration.recipe))))
+    assert notes == ()
+    assert config.training.max_grad_norm == (0.0 if "apollo_layerwise" in lines else 1.0)
+    given = {line.partition(":")[0] for line in lines.split("\n")}
+    assert given <= {*heads(migration.carried), *heads(migration.not_carried)}
+
+
+def test_keys_of_a_method_are_carried_to_methods_that_have_them() -> None:
+    assert {key for key, (target, _) in CARRIED.items() if target.startswith("method.")} == set(ONLY_FOR)
+    for key, names in ONLY_FOR.items():
+        for name in names:
+            assert CARRIED[key][0].partition(".")[2] in REGISTRY.load(name).config_class.model_fields
 
 
 def test_data_sets_may_be_a_list(write) -> None:
@@ -259,8 +304,21 @@ def test_a_value_is_carried(write, lines: str, section: str, expected: dict[str,
         ("pissa_iter: 16", "pissa_iter", "the method lora has no place for it"),
         ("pissa_init: true\npissa_iter: -1", "pissa_iter", "not set"),
         ("pissa_init: true\nuse_rslora: true", "use_rslora", "the method pissa has no place for it"),
-        ("use_apollo: true", "use_apollo", "no method of this version"),
+        ("use_badam: true", "use_badam", "no method of this version"),
+        ("use_apollo: true", "use_apollo", "finetuning_type full alone"),
         ("use_apollo: false", "use_apollo", "it is off"),
+        ("galore_scale: 4", "galore_scale", "the method lora has no place for it"),
+        ("finetuning_type: full\nuse_dora: true", "use_dora", "finetuning_type lora alone"),
+        ("finetuning_type: full\nuse_galore: true\nuse_apollo: true", "use_apollo", "one method"),
+        ("finetuning_type: full\nuse_galore: true\nlora_alpha: 4", "lora_alpha", "the method galore has no place"),
+        ("finetuning_type: full\nuse_galore: true\napollo_proj: svd", "apollo_proj", "the method galore has no place"),
+        ("finetuning_type: full\nuse_galore: true\ngalore_rank: many", "galore_rank", "not a number"),
+        ("finetuning_type: full\nuse_galore: true\ngalore_proj_type: up", "galore_proj_type", "reverse_std"),
+        ("finetuning_type: full\nuse_galore: true\noptim: sgd", "optim", "the method galore brings its own"),
+        ("finetuning_type: full\nuse_apollo: true\noptim: adamw_8bit", "optim", "the method apollo brings its own"),
+        ("finetuning_type: full\nuse_apollo: true\napollo_proj: dct", "apollo_proj", "random and svd"),
+        ("finetuning_type: full\nuse_apollo: true\napollo_scale_type: row", "apollo_scale_type", "channel and tensor"),
+        ("finetuning_type: full\nuse_apollo: true\napollo_scale_front: true", "apollo_scale_front", "nothing reads it"),
         ("dataset_dir: ONLINE", "dataset_dir", "on the hub"),
         ("eval_steps: 5", "eval_steps", "eval_strategy"),
         ("eval_steps: 5\neval_strategy: steps", "eval_steps", "no validation rows"),

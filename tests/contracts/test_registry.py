@@ -28,6 +28,7 @@ REFUSABLE = {
     "data.packing",
     "model.quantization",
     "training.gradient_checkpointing",
+    "training.loss_chunk_tokens",
     "training.mixed_precision",
     "training.optim",
     *(f"training.{key}" for key in ("gradient_accumulation_steps", "max_grad_norm", "max_bad_steps")),

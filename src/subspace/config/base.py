@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
-__all__ = ["Section", "Synonym"]
+__all__ = ["Section", "Synonym", "conflict"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,8 @@ class Section(BaseModel):
 
     synonyms: ClassVar[Mapping[str, Synonym]] = {}
     """Foreign key to ours; the loader translates it and notes it once."""
+
+
+def conflict(key: str, found: str, action: str = "") -> PydanticCustomError:
+    """Return the error that a validator of a whole section raises; it is told at the place of `key`."""
+    return PydanticCustomError("conflict", "{found}", {"key": key, "found": found, "action": action})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from subspace.config.yaml_text import resolve_scalar
 
-__all__ = ["CARRIED", "DEFAULTS", "ONLY_FOR", "REASONS", "UnfitError", "is_on", "reason_for"]
+__all__ = ["CARRIED", "DEFAULTS", "METHODS", "ONLY_FOR", "OWN_OPTIM", "REASONS", "UnfitError", "is_on", "reason_for"]
 
 
 class UnfitError(Exception):
@@ -99,6 +100,14 @@ def _targets(value: Any) -> Any:
     return "all-linear" if names == ("all",) else names
 
 
+def _parts(value: Any) -> Any:
+    """Return targets that may be any part of a module's name; `_proj` stands at its end."""
+    names = _targets(value)
+    if names == "all-linear":
+        return names
+    return tuple(name if name.endswith("_proj") else f"re:.*{re.escape(name)}.*" for name in names)
+
+
 def _share(value: Any) -> Any:
     number = _number(value)
     if number >= 1:
@@ -126,6 +135,7 @@ _OPTIMIZERS = {
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "adamw_8bit"),
     "paged_adamw_8bit": "paged_adamw_8bit",
 }
+_SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
 _ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash_attention_2"}
 _TEMPLATES = {
     **{name: name for name in ("alpaca", "chatml", "gemma", "llama3", "mistral", "qwen3")},
@@ -133,6 +143,19 @@ _TEMPLATES = {
     "qwen3_nothink": "qwen3",
     "gemma2": "gemma",
 }
+
+
+def _projection(prefix: str) -> dict[str, tuple[str, Convert]]:
+    """Return the keys that GaLore and APOLLO have in common."""
+    return {
+        f"{prefix}_target": ("method.target_modules", _parts),
+        f"{prefix}_rank": ("method.rank", _whole),
+        f"{prefix}_update_interval": ("method.refresh_interval", _whole),
+        f"{prefix}_scale": ("method.scale", _number),
+        f"{prefix}_proj_type": ("method.side", _choice(_SIDES, f"the sides are {', '.join(_SIDES)}")),
+        f"{prefix}_layerwise": ("method.update", _switch("in_backward")),
+    }
+
 
 CARRIED: dict[str, tuple[str, Convert]] = {
     "model_name_or_path": ("model.model_name_or_path", _text),
@@ -160,6 +183,9 @@ CARRIED: dict[str, tuple[str, Convert]] = {
     "use_rslora": ("method.rslora", _switch(True)),
     "loraplus_lr_ratio": ("method.lora_plus_ratio", _number),
     "pissa_iter": ("method.niter", _positive),
+    **_projection("galore"),
+    **_projection("apollo"),
+    "apollo_proj": ("method.basis", _choice({"random": "random", "svd": "svd"}, "subspace has random and svd")),
     "per_device_train_batch_size": ("training.per_device_train_batch_size", _whole),
     "per_device_eval_batch_size": ("training.per_device_eval_batch_size", _whole),
     "gradient_accumulation_steps": ("training.gradient_accumulation_steps", _whole),
@@ -200,6 +226,10 @@ DEFAULTS: dict[str, Any] = {
     "lora_rank": 8,
     "lora_target": "all",
     "pissa_iter": 16,
+    "galore_rank": 16,
+    "galore_scale": 2.0,
+    "apollo_rank": 16,
+    "apollo_scale": 32.0,
     "learning_rate": 5e-5,
     "num_train_epochs": 3,
     "lr_scheduler_type": "linear",
@@ -214,8 +244,33 @@ _GENERATION = "evaluation answers greedily"
 _DISTRIBUTED = "this version trains on one device"
 _LOSS = "the loss is plain cross-entropy"
 
-ONLY_FOR = {"use_rslora": "lora", "loraplus_lr_ratio": "lora", "pissa_iter": "pissa"}
-"""Keys that one method alone has a place for; the rest of `method` is shared by all but full."""
+METHODS = {
+    "use_dora": ("dora", "lora"),
+    "pissa_init": ("pissa", "lora"),
+    "use_galore": ("galore", "full"),
+    "use_apollo": ("apollo", "full"),
+}
+"""Switches that stand for a method, and the finetuning_type that has them."""
+
+_LORAS = ("lora", "dora", "pissa")
+_OF_GALORE = tuple(key for key in CARRIED if key.startswith("galore_"))
+_OF_APOLLO = tuple(key for key in CARRIED if key.startswith("apollo_"))
+ONLY_FOR: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("lora_rank", "lora_alpha", "lora_dropout", "lora_target"), _LORAS),
+    **dict.fromkeys(("use_rslora", "loraplus_lr_ratio"), ("lora",)),
+    "pissa_iter": ("pissa",),
+    **dict.fromkeys(_OF_GALORE, ("galore",)),
+    **dict.fromkeys(_OF_APOLLO, ("apollo", "apollo_mini")),
+}
+"""The methods that have a place for a key of `method`."""
+
+_NARROW = dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"), ("method.state_bits", 8))
+OWN_OPTIM: dict[str, dict[str, tuple[str, Any]]] = {
+    "galore": {**_NARROW, "adafactor": ("method.rule", "adafactor")},
+    "apollo": {},
+    "apollo_mini": {},
+}
+"""Methods that bring their own optimizer, and what other values of `optim` than AdamW mean beside them."""
 
 REASONS: dict[str, str] = {
     "do_eval": "`subspace evaluate` does that",
@@ -247,8 +302,7 @@ REASONS: dict[str, str] = {
     "dataloader_num_workers": "batches need no worker processes",
     "ddp_timeout": _DISTRIBUTED,
     "deepspeed": _DISTRIBUTED,
-    "use_galore": f"GaLore is {_LATER}",
-    "use_apollo": f"APOLLO is {_LATER}",
+    "apollo_scale_front": "nothing reads it in LLaMA-Factory either",
     "use_badam": f"BAdam is {_LATER}",
     "use_adam_mini": f"Adam-mini is {_LATER}",
     "use_muon": f"Muon is {_LATER}",
@@ -268,8 +322,6 @@ REASONS: dict[str, str] = {
     "remove_unused_columns": "columns that no format names are never read",
 }
 _PREFIXES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("galore_",), f"GaLore is {_LATER}"),
-    (("apollo_",), f"APOLLO is {_LATER}"),
     (("badam_",), f"BAdam is {_LATER}"),
     (("oft_", "module_dropout"), f"OFT is {_LATER}"),
     (("freeze_trainable_", "freeze_extra_"), "it belongs to finetuning_type freeze"),

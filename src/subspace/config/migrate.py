@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from subspace.config.guard import is_secret_key, is_secret_text, refuse_secrets
-from subspace.config.llamafactory import CARRIED, DEFAULTS, ONLY_FOR, UnfitError, is_on, reason_for
+from subspace.config.llamafactory import (
+    CARRIED,
+    DEFAULTS,
+    METHODS,
+    ONLY_FOR,
+    OWN_OPTIM,
+    UnfitError,
+    is_on,
+    reason_for,
+)
 from subspace.config.yaml_text import compose_text, dotted, read_text
 from subspace.core.errors import ConfigError
 
@@ -98,21 +107,44 @@ class _Work:
         self.dropped[key] = f"{key}: {reason}"
 
     def method(self) -> None:
-        """Settle the method's name from the four keys that decide it in LLaMA-Factory."""
+        """Settle the method's name from the keys that decide it in LLaMA-Factory."""
         given = self.given
         for key in ("stage", "do_train"):
             if key in given:
                 self.carried[key] = f"{key} -> `subspace train`"
-        name = given.get("finetuning_type", "lora")
-        variants = [key for key in ("use_dora", "pissa_init") if is_on(given.get(key)) and name == "lora"]
-        if variants:
-            name = {"use_dora": "dora", "pissa_init": "pissa"}[variants[0]]
+        kind = given.get("finetuning_type", "lora")
+        variants = [key for key, (_, beside) in METHODS.items() if is_on(given.get(key)) and beside == kind]
+        name = METHODS[variants[0]][0] if variants else kind
+        if name == "apollo" and given.get("apollo_scale_type") == "tensor":
+            name = "apollo_mini"
         self.put("finetuning_type", "method.name", name, "" if "finetuning_type" in given else " (default lora)")
-        for key in ("use_dora", "pissa_init"):
+        for key, (_, beside) in METHODS.items():
             if key in variants[:1]:
                 self.carried[key] = f"{key} -> method.name"
+            elif key in variants:
+                self.drop(key, "a run has one method")
             elif key in given:
-                self.drop(key, "a run has one method" if key in variants else "it is off, or has no meaning here")
+                self.drop(key, f"finetuning_type {beside} alone has it" if is_on(given[key]) else "it is off")
+        if name in OWN_OPTIM:
+            self._projected(variants[0])
+
+    def _projected(self, switch: str) -> None:
+        """Ask for the steps of the official code, as LLaMA-Factory does; an update by layer cannot clip or skip."""
+        method = self.recipe["method"]
+        method["fidelity"] = "reference"
+        self.carried[switch] += ", method.fidelity"
+        if switch != "use_apollo":
+            return
+        if self.given.get("apollo_scale_type", "channel") in ("channel", "tensor"):
+            if "apollo_scale_type" in self.given:
+                self.carried["apollo_scale_type"] = "apollo_scale_type -> method.name"
+        else:
+            self.drop("apollo_scale_type", "subspace has channel and tensor")
+        if is_on(self.given.get("apollo_layerwise")):
+            method["update"] = "in_backward"
+            self.recipe["training"] = {"max_grad_norm": 0.0, "max_bad_steps": 0}
+            targets = "method.update, training.max_grad_norm, training.max_bad_steps"
+            self.carried["apollo_layerwise"] = f"apollo_layerwise -> {targets}"
 
     def data_set(self) -> None:
         """Carry the first data set; LLaMA-Factory would mix all that are named."""
@@ -135,7 +167,7 @@ class _Work:
 
     def _suits_method(self, key: str) -> bool:
         name = self.recipe["method"]["name"]
-        return not CARRIED[key][0].startswith("method.") or ONLY_FOR.get(key, name) == name != "full"
+        return key not in ONLY_FOR or name in ONLY_FOR[key]
 
     def rest(self) -> list[tuple[str, Any]]:
         """Return what is in the file and not settled yet."""
@@ -147,7 +179,11 @@ class _Work:
         target, convert = CARRIED.get(key, ("", None))
         if key == "warmup_steps" and isinstance(value, float) and 0 < value < 1:
             target, convert = CARRIED["warmup_ratio"]
-        if reason is None and convert is not None:
+        own = OWN_OPTIM.get(self.recipe["method"]["name"], {}) if key == "optim" else {}
+        if str(value).lower() in own:
+            target, ours = own[str(value).lower()]
+            reason = reason or self._contradiction(target, ours)
+        elif reason is None and convert is not None:
             try:
                 ours = convert(value)
             except UnfitError as unfit:
@@ -180,6 +216,9 @@ class _Work:
             return "subspace quantizes with bitsandbytes only"
         if key == "quantization_bit" and str(given.get("quantization_type", "nf4")).lower() != "nf4":
             return "4-bit weights are nf4 here"
+        name = self.recipe["method"]["name"]
+        if key == "optim" and name in OWN_OPTIM and not str(value).startswith(("adamw_torch", "adamw_hf")):
+            return None if str(value).lower() in OWN_OPTIM[name] else f"the method {name} brings its own optimizer"
         strategy = given.get("eval_strategy", given.get("evaluation_strategy", "no"))
         if key == "eval_steps" and strategy != "steps":
             return "eval_strategy is not 'steps'; set training.eval_steps to evaluate during training"

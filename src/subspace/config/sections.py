@@ -122,7 +122,11 @@ def _complaints(
         path, kind = detail["loc"], detail["type"]
         message = detail["msg"].removeprefix("Value error, ")
         if not path:  # a validator of the whole section
-            yield _Problem("E-CFG-014", loc, document.mark(loc), message)
+            context = detail.get("ctx", {})
+            given = chosen.get(str(context.get("key", "")))
+            place = (*loc, given.name) if given else loc
+            action = str(context.get("action", ""))
+            yield _Problem("E-CFG-014", place, document.mark(place), message.removesuffix("."), action=action)
             continue
         name = str(path[0])
         given = chosen.get(name)

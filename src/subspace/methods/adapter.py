@@ -71,7 +71,7 @@ class AdapterMethod(PeftMethod):
     config: Any
     peft_config: ClassVar[str]
     """Name of PEFT's config class."""
-    rank_key: ClassVar[str] = "method.rank"
+    rank_key: str = "method.rank"
     """The recipe's key that `rank_of` reads, for messages."""
     family_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Usual targets by model type where they are not LoRA's."""

@@ -10,16 +10,19 @@ References: Zhu et al. 2024, arXiv 2412.05270. Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from subspace.config.base import Synonym
 from subspace.methods.base import MethodCard
 from subspace.methods.projected import ProjectedMethod
 from subspace.methods.projection_config import (
     SHARED_REFUSALS,
     WHOLE_GRADIENT_REFUSALS,
     ProjectionConfig,
+    foreign_names,
     optimizer_refusals,
 )
 from subspace.optim.settings import ProjectionSettings
@@ -38,8 +41,15 @@ DIFFERS = (
 class ApolloConfig(ProjectionConfig):
     """The raw gradient, scaled as Adam would scale a random projection of it."""
 
+    synonyms: ClassVar[Mapping[str, Synonym]] = {
+        **ProjectionConfig.synonyms,
+        **foreign_names("apollo"),
+        "apollo_proj": Synonym("basis"),
+    }
+
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(basis="random")
     optimizer: ClassVar[str] = "channelwise:ChannelScaledAdamW"
+    needs_whole_gradient: ClassVar[bool] = True
 
     name: Literal["apollo"] = "apollo"
     rank: int = Field(default=256, ge=1)

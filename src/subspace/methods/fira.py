@@ -10,16 +10,19 @@ References: Chen et al. 2024, arXiv 2410.01623. Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from subspace.config.base import Synonym
 from subspace.methods.base import MethodCard
 from subspace.methods.projected import ProjectedMethod
 from subspace.methods.projection_config import (
     SHARED_REFUSALS,
     WHOLE_GRADIENT_REFUSALS,
     ProjectionConfig,
+    foreign_names,
     optimizer_refusals,
 )
 from subspace.optim.settings import ProjectionSettings
@@ -30,8 +33,11 @@ __all__ = ["Fira", "FiraConfig"]
 class FiraConfig(ProjectionConfig):
     """GaLore plus the scaled part of the gradient outside the subspace."""
 
+    synonyms: ClassVar[Mapping[str, Synonym]] = {**ProjectionConfig.synonyms, **foreign_names("galore")}
+
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(scale=0.25)
     optimizer: ClassVar[str] = "residual:ResidualAdamW"
+    needs_whole_gradient: ClassVar[bool] = True
 
     name: Literal["fira"] = "fira"
     scale: float = Field(default=0.25, gt=0.0)

@@ -35,6 +35,7 @@ class FloraConfig(ProjectionConfig):
 
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(basis="random", refresh_interval=1000)
     optimizer: ClassVar[str] = "sketched:SketchedAdafactor"
+    needs_whole_gradient: ClassVar[bool] = True
 
     name: Literal["flora"] = "flora"
     refresh_interval: int = Field(default=1000, ge=1)

@@ -10,13 +10,15 @@ References: Zhao et al. 2024, arXiv 2403.03507. Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from subspace.config.base import Synonym
 from subspace.methods.base import MethodCard
 from subspace.methods.projected import ProjectedMethod
-from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, optimizer_refusals
+from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, foreign_names, optimizer_refusals
 from subspace.optim.settings import OptimizerSettings, ProjectionSettings
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ __all__ = ["GaLore", "GaLoreConfig"]
 
 class GaLoreConfig(ProjectionConfig):
     """Adam, or Adafactor, on a low-rank projection of every gradient."""
+
+    synonyms: ClassVar[Mapping[str, Synonym]] = {**ProjectionConfig.synonyms, **foreign_names("galore")}
 
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(scale=0.25)
     optimizer: ClassVar[str] = "projected:ProjectedAdamW"

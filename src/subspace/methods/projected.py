@@ -44,7 +44,7 @@ class ProjectedMethod(Method, Hook):
         self._first: dict[str, Any] = {}
         self.trained_as: Method = Full(FullConfig())
         if config.target == "adapter":
-            self.trained_as = Lora(
+            adapter = Lora(
                 LoraConfig(
                     rank=config.adapter_rank,
                     alpha=config.adapter_alpha,
@@ -53,6 +53,8 @@ class ProjectedMethod(Method, Hook):
                     exclude_modules=config.exclude_modules,
                 )
             )
+            adapter.rank_key = "method.adapter_rank"
+            self.trained_as = adapter
 
     def optimizer_class(self) -> type[SubspaceOptimizer]:
         """Return the optimizer."""
@@ -76,20 +78,15 @@ class ProjectedMethod(Method, Hook):
     def place(self, inventory: Inventory) -> tuple[Placement, ...]:
         if self.config.target == "adapter":
             placements = self.trained_as.place(inventory)
-            self._project({spec.name: spec.shape for spec in self.trained_as.account(inventory, placements).added})
+            factors = self._factors(inventory, placements)
+            self._project(factors)
+            self._require_projected(factors)
             return placements
         chosen = self._chosen(inventory)
         tensors = {tensor.name: tensor.shape for tensor in inventory.tensors}
         owned = {f"{shape.name}.weight": shape.name for shape in chosen if f"{shape.name}.weight" in tensors}
         self._project({name: tensors[name] for name in owned})
-        if not self._projected:
-            smallest = min((shape.out_features, shape.in_features) for shape in chosen)
-            raise ConfigError(
-                "E-CFG-016",
-                where="method.rank",
-                found=f"rank {self.config.rank} saves nothing on any module, e.g. {chosen[0].name} of {smallest}",
-                action="Lower it.",
-            )
+        self._require_projected({module: tensors[name] for name, module in owned.items()})
         return tuple(
             Placement(module, self._projected[name].rank if name in self._projected else 0)
             for name, module in owned.items()
@@ -158,12 +155,15 @@ class ProjectedMethod(Method, Hook):
 
     def notes(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[str, ...]:
         plain = [placement.module for placement in placements if not placement.rank]
+        if self.config.target == "adapter":
+            factors = self._factors(inventory, placements) if self.config.rank else ()
+            plain = [name.removesuffix(".default.weight") for name in factors if name not in self._projected]
         if not plain:
             return ()
         endings = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in plain))
         return (
-            f"{endings}: plain AdamW on {len(plain)} modules, because rank {self.config.rank} would keep more than it "
-            "saves.",
+            f"{endings}: {len(plain)} weights are not projected, because rank {self.config.rank} would keep more than "
+            "it saves.",
         )
 
     def kept_specs(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[TensorSpec, ...]:
@@ -231,6 +231,22 @@ class ProjectedMethod(Method, Hook):
         """Return the optimizer with Adam's numbers."""
         betas = (settings.beta1, settings.beta2)
         return self.optimizer_class()(groups, settings.learning_rate, betas, settings.epsilon, **options)
+
+    def _factors(self, inventory: Inventory, placements: tuple[Placement, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the adapter's matrices."""
+        added = self.trained_as.account(inventory, placements).added
+        return {spec.name: spec.shape for spec in added if spec.trained and len(spec.shape) > 1}
+
+    def _require_projected(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse a rank with which the method would do nothing."""
+        if self.config.rank and not self._projected:
+            name, shape = min(shapes.items(), key=lambda item: min(item[1]))
+            raise ConfigError(
+                "E-CFG-016",
+                where="method.rank",
+                found=f"rank {self.config.rank} saves nothing on any weight, e.g. {name} of {shape}",
+                action="Lower it.",
+            )
 
     def _chosen(self, inventory: Inventory) -> tuple[ModuleShape, ...]:
         targets: Targets = self.config.target_modules or "all-linear"

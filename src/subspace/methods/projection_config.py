@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from subspace.config.base import Synonym
+from subspace.config.base import Synonym, conflict
 from subspace.core.errors import SubspaceError
 from subspace.methods.adapter import TargetConfig
 from subspace.methods.base import Refusal
-from subspace.optim.refusals import REFUSALS, refuse
+from subspace.optim.refusals import REFUSALS, refused
 from subspace.optim.settings import Preset, ProjectionSettings, projection_settings
 
-__all__ = ["SHARED_REFUSALS", "WHOLE_GRADIENT_REFUSALS", "ProjectionConfig", "optimizer_refusals"]
+__all__ = ["SHARED_REFUSALS", "WHOLE_GRADIENT_REFUSALS", "ProjectionConfig", "foreign_names", "optimizer_refusals"]
 
 _IN_BACKWARD = ("method.update", ("in_backward",))
 _KEEPS_NOTHING = ("method.full_accumulator", (None, False))
@@ -72,6 +72,22 @@ def optimizer_refusals(optimizer: str) -> tuple[Refusal, ...]:
     return tuple(Refusal(f"method.{row.key}", row.values, row.reason) for row in rows)
 
 
+_SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
+
+
+def foreign_names(prefix: str) -> dict[str, Synonym]:
+    """Return the names of a method's options in files of LLaMA-Factory and ms-swift, such as `galore_rank`."""
+    return {
+        f"{prefix}_rank": Synonym("rank"),
+        f"{prefix}_update_interval": Synonym("refresh_interval"),
+        f"{prefix}_update_proj_gap": Synonym("refresh_interval"),
+        f"{prefix}_scale": Synonym("scale"),
+        f"{prefix}_proj_type": Synonym("side", _SIDES),
+        f"{prefix}_target": Synonym("target_modules"),
+        f"{prefix}_with_embedding": Synonym("project_embeddings"),
+    }
+
+
 class ProjectionConfig(TargetConfig):
     """Which weights are projected, into what, and how the state is kept."""
 
@@ -80,15 +96,15 @@ class ProjectionConfig(TargetConfig):
         "r": Synonym("rank"),
         "update_proj_gap": Synonym("refresh_interval"),
         "T": Synonym("refresh_interval"),
-        "proj_type": Synonym(
-            "side", {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
-        ),
+        "proj_type": Synonym("side", _SIDES),
     }
 
     built_in: ClassVar[ProjectionSettings]
     """The method's own defaults."""
     optimizer: ClassVar[str]
     """Its optimizer, as `module:Class` in `subspace.optim`."""
+    needs_whole_gradient: ClassVar[bool] = False
+    """Whether the optimizer needs a gradient itself and not its projection alone."""
 
     rank: int = Field(default=128, ge=1)
     """Dimension of the subspace, r."""
@@ -135,16 +151,42 @@ class ProjectionConfig(TargetConfig):
     @model_validator(mode="after")
     def _decided_once(self) -> ProjectionConfig:
         try:
-            refuse(self.optimizer_place().partition(":")[2], self.settings())
+            settings = self.settings()
         except SubspaceError as error:
-            raise ValueError(f"{error.found}. {error.action}") from None
+            raise conflict(error.where.removeprefix("method."), error.found, error.action) from None
+        row = refused(self.optimizer_place().partition(":")[2], settings)
+        if row is not None:
+            key = "preset" if getattr(self, row.key) is None else row.key
+            found = f"{row.key} {_word(getattr(settings, row.key))} with method {self.name}: {row.reason}"
+            raise conflict(key, found, "Change one of the two.")
+        for keys, condition in self.unread():
+            for key in keys:
+                if getattr(self, key) not in (type(self).model_fields[key].default, False):
+                    found = f"{key} is given, and nothing reads it {condition}"
+                    raise conflict(key, found, "Leave it out, or change the other.")
         return self
 
     def optimizer_place(self) -> str:
         """Return the optimizer that the options ask for."""
         return self.optimizer
 
+    def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the keys that nothing reads beside the others, and beside which."""
+        if self.target == "weights":
+            yield ("adapter_rank", "adapter_alpha", "adapter_dropout"), "with target weights"
+        else:
+            yield ("project_embeddings",), "with target adapter"
+        if self.update == "after_backward":
+            yield ("refresh_from", "full_accumulator"), "with update after_backward"
+        elif self.needs_whole_gradient:
+            yield ("refresh_from",), f"with method {self.name}, which needs whole gradients"
+
     def settings(self, seed: int = 0) -> ProjectionSettings:
         """Return the optimizer's options, the method's own defaults filled in."""
         given = {name: getattr(self, name) for name in ProjectionSettings.__slots__ if hasattr(self, name)}
         return projection_settings(self.built_in, given | {"seed": seed}, self.preset, where="method")
+
+
+def _word(value: object) -> str:
+    """Return a value as a recipe would hold it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,13 +10,15 @@ References: Zhang et al. 2024, arXiv 2407.08296. Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from subspace.config.base import Synonym
 from subspace.methods.base import MethodCard
 from subspace.methods.projected import ProjectedMethod
-from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, optimizer_refusals
+from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, foreign_names, optimizer_refusals
 from subspace.optim.settings import ProjectionSettings
 
 __all__ = ["QGaLore", "QGaLoreConfig"]
@@ -24,6 +26,8 @@ __all__ = ["QGaLore", "QGaLoreConfig"]
 
 class QGaLoreConfig(ProjectionConfig):
     """GaLore with quantized state and lazy refreshes."""
+
+    synonyms: ClassVar[Mapping[str, Synonym]] = {**ProjectionConfig.synonyms, **foreign_names("galore")}
 
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(
         scale=0.25, state_bits=8, basis_bits=4, refresh="adaptive"

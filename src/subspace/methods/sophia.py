@@ -11,13 +11,13 @@ References: Liu et al. 2023, arXiv 2305.14342. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from subspace.core.errors import MethodError
-from subspace.methods.base import AttachContext, MethodCard
+from subspace.methods.base import AttachContext, MethodCard, Refusal
 from subspace.methods.projected import ProjectedMethod
 from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, optimizer_refusals
 from subspace.optim.settings import OptimizerSettings, ProjectionSettings
@@ -48,6 +48,15 @@ class SophiaConfig(ProjectionConfig):
     hessian_interval: int = Field(default=10, ge=1)
     """Steps between two estimates of the curvature."""
 
+    def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        yield from super().unread()
+        if self.rank is None:
+            yield ("refresh_interval", "side", "basis", "refresh", "moments", "project_embeddings"), "without a rank"
+            if self.target == "weights":
+                yield ("target_modules", "exclude_modules"), "without a rank"
+            if self.preset == "fast":  # the moments of `small` are narrow without a rank too
+                yield ("preset",), "without a rank"
+
 
 class Sophia(ProjectedMethod):
     """Second-order clipped stochastic optimization; the hook is the method itself."""
@@ -63,7 +72,11 @@ class Sophia(ProjectedMethod):
             "costs twice."
         ),
         cost="m n trained numbers, 2 m n of state; one more forward and backward pass every hessian_interval steps",
-        refuses=(*SHARED_REFUSALS, *optimizer_refusals("CurvatureClipped")),
+        refuses=(
+            *SHARED_REFUSALS,
+            *optimizer_refusals("CurvatureClipped"),
+            Refusal("training.loss_chunk_tokens", (None,), "Its targets are drawn from whole logits.", all_but=True),
+        ),
         differs=(
             "The estimate reads training rows in their order, apart from those of the step.",
             "The number of targets enters when the curvature is estimated and not when it is used.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from subspace.core.errors import ConfigError
 from subspace.optim.settings import ProjectionSettings
 
-__all__ = ["REFUSALS", "AxisRefusal", "refuse"]
+__all__ = ["REFUSALS", "AxisRefusal", "refuse", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +82,23 @@ REFUSALS: tuple[AxisRefusal, ...] = (
 )
 
 
+def refused(optimizer: str, settings: ProjectionSettings) -> AxisRefusal | None:
+    """Return the first row of the table that the settings break."""
+    rows = (row for row in REFUSALS if row.optimizer == optimizer and getattr(settings, row.key) in row.values)
+    return next(rows, None)
+
+
 def refuse(optimizer: str, settings: ProjectionSettings) -> None:
     """Check settings against the table.
 
     Raises:
         ConfigError: E-CFG-014 with the reason.
     """
-    for row in REFUSALS:
-        if row.optimizer == optimizer and getattr(settings, row.key) in row.values:
-            raise ConfigError(
-                "E-CFG-014",
-                where=f"{row.key}",
-                found=f"{getattr(settings, row.key)!r} with {optimizer}: {row.reason.rstrip('.')}",
-                action="Change one of the two.",
-            )
+    row = refused(optimizer, settings)
+    if row is not None:
+        raise ConfigError(
+            "E-CFG-014",
+            where=row.key,
+            found=f"{getattr(settings, row.key)!r} with {optimizer}: {row.reason.rstrip('.')}",
+            action="Change one of the two.",
+        )

@@ -143,8 +143,10 @@ def _check(config: RunConfig, document: Document) -> None:
 def as_written(document: Document, key: str) -> tuple[str, str]:
     """Return the place of a key of ours, under the name that the user gave it."""
     section, _, name = key.partition(".")
-    synonyms = _SECTIONS[section].synonyms if section in _SECTIONS else {}
-    given = document.tree.get(section) or {}
+    owner = REGISTRY.load(_method_name(document)).config_class if section == "method" else _SECTIONS.get(section)
+    synonyms = owner.synonyms if owner else {}
+    given = document.tree.get(section)
+    given = given if isinstance(given, dict) else {}  # of `method: lora` there is nothing to find
     return section, next((other for other in given if other in synonyms and synonyms[other].key == name), name)
 
 
@@ -166,20 +168,17 @@ def _conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
         yield "training.load_best_at_end", "load_best_at_end without eval_steps", "Set training.eval_steps."
     if training.early_stopping_patience and training.eval_steps is None:
         yield "training.early_stopping_patience", "early stopping without eval_steps", "Set training.eval_steps."
-    if training.mixed_precision == "fp16" and model.dtype == "float16" and config.method.name == "full":
-        yield (
-            "model.dtype",
-            "full training of float16 weights under fp16 loss scaling",
-            "Use model.dtype float32 or bf16.",
-        )
+    trains_base = not config.new_method().leaves_adapter()
+    if training.mixed_precision == "fp16" and model.dtype == "float16" and trains_base:
+        found = f"method {config.method.name} with float16 weights, which fp16 loss scaling cannot train"
+        yield "model.dtype", found, "Use model.dtype float32 or bf16."
     yield from _int8_conflicts(config)
     tree = config.to_tree()
     for refusal in REGISTRY.load(config.method.name).card.refuses:
         if refusal.applies(tree):
             section, _, name = refusal.key.partition(".")
-            conditions = "".join(
-                f" and {key} {tree[key.partition('.')[0]][key.partition('.')[2]]}" for key, _ in refusal.when
-            )
+            values = ((key, tree[key.partition(".")[0]][key.partition(".")[2]]) for key, _ in refusal.when)
+            conditions = "".join(f" and {key} {value}" for key, value in values if value is not None)
             found = (
                 f"{tree[section][name]!r} with method {config.method.name}{conditions}: {refusal.reason.rstrip('.')}"
             )
