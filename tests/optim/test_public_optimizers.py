@@ -76,6 +76,7 @@ def test_a_class_derived_by_a_user_is_described_and_refuses_what_its_base_refuse
     with pytest.raises(ConfigError) as caught:
         Mine([nn.Parameter(torch.zeros(24, 10))], rank=3, side="both")
     assert caught.value.code == "E-CFG-014"
+    assert "'both' with Apollo: " in str(caught.value)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

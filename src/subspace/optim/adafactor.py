@@ -29,7 +29,7 @@ from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
-from subspace.optim.slots import Bundle, Group
+from subspace.optim.slots import Bundle, Group, Plain
 from subspace.optim.weights import writable
 from subspace.projection.geometry import Geometry
 
@@ -199,18 +199,10 @@ class ProjectedAdafactor(SubspaceOptimizer):
             write_moment(state, "exp_avg", average, bits, seed=seed + 1)
         return update, rate
 
-    def update_plain(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        state: dict[str, Any],
-        group: Group,
-        settings: ProjectionSettings,
-        seed: int,
-    ) -> None:
-        step = state["step"]
-        update, rate = self._update(state, gradient, weight, group, (step, step), settings.state_bits, seed)
-        decay_(weight, group, rate)
+    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
+        steps, bits = (plain.step, plain.step), plain.settings.state_bits
+        update, rate = self._update(plain.state, gradient, weight, plain.group, steps, bits, plain.seed)
+        decay_(weight, plain.group, rate)
         weight.sub_(update)
 
 

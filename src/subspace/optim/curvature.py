@@ -22,7 +22,7 @@ from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
-from subspace.optim.slots import Bundle, Group, decay_rate
+from subspace.optim.slots import Bundle, Group, Plain, decay_rate
 from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
@@ -111,14 +111,7 @@ class CurvatureClipped(SubspaceOptimizer):
         hessian = read_moment(state, "hessian", shape, bits, signed=False)
         return (momentum / (hessian * self.rho).add_(1e-15)).clamp_(-1.0, 1.0)
 
-    def update_plain(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        state: dict[str, Any],
-        group: Group,
-        settings: ProjectionSettings,
-        seed: int,
-    ) -> None:
-        direction = self._direction(state, gradient, group, settings.state_bits, seed)
+    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
+        group = plain.group
+        direction = self._direction(plain.state, gradient, group, plain.settings.state_bits, plain.seed)
         weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])

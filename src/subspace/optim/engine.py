@@ -33,7 +33,7 @@ from subspace.optim.plain import plain_state, update_plain_
 from subspace.optim.refresher import Refresher
 from subspace.optim.refusals import refuse
 from subspace.optim.settings import ProjectionSettings, projection_settings
-from subspace.optim.slots import Bundle, Group, Scratch, Slot, bundles
+from subspace.optim.slots import Bundle, Group, Plain, Scratch, Slot, bundles
 from subspace.optim.stacked import can_stack, project_stack
 from subspace.optim.state_io import check_state_dict
 from subspace.optim.weights import writable
@@ -227,17 +227,9 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         """Return what is kept for a parameter that is not projected, before its first update."""
         return plain_state(shape, settings, device)
 
-    def update_plain(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        state: dict[str, Any],
-        group: Group,
-        settings: ProjectionSettings,
-        seed: int,
-    ) -> None:
-        """Do update `state["step"]` of a parameter that is not projected, in float32: AdamW, unless overridden."""
-        update_plain_(weight, gradient, state, group, settings, seed)
+    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
+        """Update a parameter that is not projected, in float32: by AdamW, unless overridden."""
+        update_plain_(plain, weight, gradient)
 
     @classmethod
     def keeps_bases(cls, settings: ProjectionSettings) -> bool:
@@ -378,10 +370,10 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         gradient, state, shape = slot.whole_gradient, self.state[slot.parameter], tuple(slot.parameter.shape)
         if not state:
             state.update(self.new_plain_state(shape, slot.settings, gradient.device))
-        state["step"] += 1
-        seed = self.rounding_seed(slot, state["step"])
-        with writable(slot.parameter, shape, seed, wide=True) as weight:
-            self.update_plain(weight, gradient.float(), state, group, slot.settings, seed)
+        state["step"] = step = state["step"] + 1
+        plain = Plain(state, slot.settings, group, step, self.rounding_seed(slot, step))
+        with writable(slot.parameter, shape, plain.seed, wide=True) as weight:
+            self.update_plain(plain, weight, gradient.float())
 
 
 def _device(bundle: Bundle) -> torch.device:

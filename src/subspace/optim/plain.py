@@ -10,7 +10,7 @@ from torch import Tensor
 from subspace.optim.direction import adamw_, uncorrected_eps
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
-from subspace.optim.slots import Group, decay_rate
+from subspace.optim.slots import Plain, decay_rate
 
 __all__ = ["plain_state", "update_plain_"]
 
@@ -22,16 +22,10 @@ def plain_state(shape: tuple[int, ...], settings: ProjectionSettings, device: to
     return state
 
 
-def update_plain_(
-    weight: Tensor, gradient: Tensor, state: dict[str, Any], group: Group, settings: ProjectionSettings, seed: int
-) -> None:
-    """Do update number `state["step"]` of a float32 weight, and move the moments.
-
-    Args:
-        seed: That of rounding the weight; the next two are for the moments.
-    """
-    step, bits, shape = state["step"], settings.state_bits, tuple(weight.shape)
-    reference = settings.fidelity == "reference"
+def update_plain_(plain: Plain, weight: Tensor, gradient: Tensor) -> None:
+    """Update a float32 weight in place, and move the moments."""
+    state, group, bits, shape = plain.state, plain.group, plain.settings.state_bits, tuple(weight.shape)
+    reference = plain.settings.fidelity == "reference"
     first = read_moment(state, "exp_avg", shape, bits, signed=True)
     second = read_moment(state, "exp_avg_sq", shape, bits, signed=False)
     adamw_(
@@ -39,13 +33,13 @@ def update_plain_(
         [gradient],
         [first],
         [second],
-        step=step,
+        step=plain.step,
         lr=group["lr"],
         betas=group["betas"],
-        eps=uncorrected_eps(group["eps"], group["betas"][1], step) if reference else group["eps"],
+        eps=uncorrected_eps(group["eps"], group["betas"][1], plain.step) if reference else group["eps"],
         weight_decay=0.0 if reference else group["weight_decay"],
     )
     if reference and group["weight_decay"]:
         weight.add_(weight, alpha=-decay_rate(group))  # official codes decay after the update
-    write_moment(state, "exp_avg", first, bits, seed=seed + 1)
-    write_moment(state, "exp_avg_sq", second, bits, seed=seed + 2)
+    write_moment(state, "exp_avg", first, bits, seed=plain.seed + 1)
+    write_moment(state, "exp_avg_sq", second, bits, seed=plain.seed + 2)

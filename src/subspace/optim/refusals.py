@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subspace.core.errors import ConfigError
+from subspace.optim import public_name
 from subspace.optim.settings import ProjectionSettings
 
 __all__ = ["REFUSALS", "AxisRefusal", "refuse", "refused"]
@@ -99,6 +100,6 @@ def refuse(optimizer: str, settings: ProjectionSettings) -> None:
         raise ConfigError(
             "E-CFG-014",
             where=row.key,
-            found=f"{getattr(settings, row.key)!r} with {optimizer}: {row.reason.rstrip('.')}",
+            found=f"{getattr(settings, row.key)!r} with {public_name(optimizer)}: {row.reason.rstrip('.')}",
             action="Change one of the two.",
         )

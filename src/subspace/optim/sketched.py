@@ -32,7 +32,7 @@ from subspace.optim.guards import finite_part
 from subspace.optim.lowbit import add_moments, read_moment, write_moment
 from subspace.optim.refresher import Refresher
 from subspace.optim.settings import ProjectionSettings
-from subspace.optim.slots import Bundle, Group, Slot
+from subspace.optim.slots import Bundle, Plain, Slot
 from subspace.optim.weights import writable
 from subspace.projection.geometry import Geometry, geometry_of
 from subspace.projection.projector import Projector
@@ -143,20 +143,12 @@ class SketchedAdafactor(SubspaceOptimizer):
         basis = gaussian(state["basis_seed"], geometry.basis_shapes["basis"], device=device)
         return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
 
-    def update_plain(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        state: dict[str, Any],
-        group: Group,
-        settings: ProjectionSettings,
-        seed: int,
-    ) -> None:
-        bits, shape, beta1 = settings.state_bits, tuple(weight.shape), self.rule.beta1
+    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
+        state, bits, beta1 = plain.state, plain.settings.state_bits, self.rule.beta1
         assert beta1 is not None
-        rate = self.rule.rate(weight, group["lr"], state["step"])
-        momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
-        momentum.mul_(beta1).add_(self.rule.normalized(state, gradient, state["step"]), alpha=1.0 - beta1)
-        write_moment(state, "exp_avg", momentum, bits, seed=seed + 1)
-        decay_(weight, group, rate)
+        rate = self.rule.rate(weight, plain.group["lr"], plain.step)
+        momentum = read_moment(state, "exp_avg", tuple(weight.shape), bits, signed=True)
+        momentum.mul_(beta1).add_(self.rule.normalized(state, gradient, plain.step), alpha=1.0 - beta1)
+        write_moment(state, "exp_avg", momentum, bits, seed=plain.seed + 1)
+        decay_(weight, plain.group, rate)
         weight.sub_(self.rule.clipped(momentum).mul_(rate))

@@ -15,7 +15,7 @@ from subspace.optim.direction import uncorrected_eps
 from subspace.optim.settings import ProjectionSettings
 from subspace.projection.geometry import Geometry
 
-__all__ = ["Bundle", "Scratch", "Slot", "bundles", "decay_rate"]
+__all__ = ["Bundle", "Plain", "Scratch", "Slot", "bundles", "decay_rate"]
 
 Group = dict[str, Any]
 
@@ -122,6 +122,22 @@ class Bundle:
         """Decay a weight that has been updated, as official codes do."""
         if self.settings.fidelity == "reference" and decay_rate(self.group):
             weight.add_(weight, alpha=-decay_rate(self.group))
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A parameter that is not projected, at one of its updates.
+
+    Attributes:
+        step: Number of the update, counted from 1.
+        seed: Of rounding the weight; the next ones are for its moments.
+    """
+
+    state: dict[str, Any]
+    settings: ProjectionSettings
+    group: Group
+    step: int
+    seed: int
 
 
 def decay_rate(group: Group) -> float:
