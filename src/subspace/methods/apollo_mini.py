@@ -9,7 +9,7 @@ References: Zhu et al. 2024, arXiv 2412.05270, section 4.3. Imports no torch.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -45,10 +45,7 @@ class ApolloMini(Apollo):
         low_rank="Moments of the projected weights, rank 1; the change of a weight has full rank at every step.",
         use_when="As apollo, where no memory is left at all.",
         cost="m n trained numbers; state 2 n' + 1 for n' = max(m, n)",
-        refuses=(*SHARED_REFUSALS, *WHOLE_GRADIENT_REFUSALS, *optimizer_refusals("ChannelScaledAdamW")),
+        refuses=(*SHARED_REFUSALS, *WHOLE_GRADIENT_REFUSALS, *optimizer_refusals("TensorScaledAdamW")),
         differs=DIFFERS,
     )
     config_class = ApolloMiniConfig
-
-    def optimizer_options(self) -> dict[str, Any]:
-        return {"limit_growth": self.config.limit_growth}
