@@ -1,8 +1,8 @@
 """Whether cheaper refreshes and narrower state cost quality: GaLore over five seeds, paired with the svd's run.
 
 Two tasks: the real model stories260K on tiny Shakespeare (the data lie beside the repository), and the built-in model
-on its word problems. Each arm differs from the first, `svd` with 32-bit moments refreshed all at once, in one option. For
-each the held-out losses of five seeds are compared with the first arm's of the same seeds: mean difference and its 95 %
+on its word problems. Each arm differs from the first, `svd` with 32-bit moments refreshed all at once, in one option.
+The held-out losses of five seeds are compared with the first arm's of the same seeds: mean difference and its 95 %
 t-interval. Results are appended to a file, so that a study that was stopped goes on.
 
     OMP_NUM_THREADS=1 python benchmarks/refresh_quality.py --task builtin --out benchmarks/results/refresh_quality.jsonl

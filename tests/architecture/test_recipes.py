@@ -50,7 +50,8 @@ def test_big_recipes_find_their_modules_offline(path: Path) -> None:
     per_layer = 4 if "code-feedback" in path.stem else 7
     ends = 2 * getattr(config.method, "project_embeddings", False)  # the embedding and the head
     assert len(placements) == per_layer * inventory.num_layers + ends
-    assert method.account(inventory, placements).added
+    account = method.account(inventory, placements)
+    assert account.added or account.trained_base
 
 
 def test_names_say_model_task_and_method() -> None:

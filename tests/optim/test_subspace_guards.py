@@ -10,6 +10,7 @@ from subspace_runs import OPTIMIZERS, SHAPES, gradients, make
 from torch import Tensor, nn
 
 from subspace.linalg.decompose import orthonormality_error
+from subspace.optim import GaLoreAdamW
 
 NAN, INFINITE = float("nan"), float("inf")
 MATRICES = {name: shape for name, shape in SHAPES.items() if len(shape) > 1}
@@ -150,3 +151,13 @@ def test_the_limiter_forgets_zeros(kind: str) -> None:
         healthy = float(states_after(kind, given, basis="svd")[-1]["limiter_norm"])
         assert norms["paper"] > 0.3 * healthy
         assert norms["reference"] < 1e-6
+
+
+def test_a_basis_that_was_kept_makes_no_interval_longer() -> None:
+    """A zero gradient at a refresh keeps the basis; that is no sign of a steady subspace."""
+    weight = nn.Parameter(torch.randn(16, 12))
+    optimizer = GaLoreAdamW([weight], rank=3, refresh_interval=2, refresh="adaptive")
+    for step in range(3):
+        weight.grad = torch.zeros(16, 12) if step == 2 else torch.randn(16, 12)
+        optimizer.step()
+    assert optimizer.state[weight]["interval"] == 2

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from subspace.core.seeding import derive_seed
+from subspace.linalg.angles import overlap
 from subspace.linalg.norms import wide_norm
 from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import read_bases, write_bases
@@ -93,9 +94,8 @@ def _carry(
 ) -> None:
     """Do to the moments what the settings say, and lengthen or shorten an adaptive interval."""
     settings = slot.settings
-    if settings.refresh == "adaptive":
-        from subspace.linalg.angles import overlap
-
+    if settings.refresh == "adaptive" and not all(map(torch.equal, before, after)):
+        # a basis that was kept says nothing
         moved = min(float(overlap(old, new).min()) for old, new in zip(before, after, strict=True))
         state["interval"] = next_interval(state["interval"], settings.refresh_interval, moved)
     if settings.moments == "zero":

@@ -207,11 +207,15 @@ def compose(
         modules=planned_modules(inventory, placements, trained),
         trained_tensors=trained,
         notes=(*notes, *_notes(inventory, batch)),
-        **{"optimizer_state_bytes": _bytes(optimizer_state), "kept_bytes": _bytes(kept)},
+        **_state(optimizer_state, kept),
         **_parameters(inventory, account, trained),
         **_weights(inventory, account, stored_bytes or {}),
         **_passes(cost, batch, trained if held_gradients is None else held_gradients),
     )
+
+
+def _state(optimizer_state: tuple[TensorSpec, ...], kept: tuple[TensorSpec, ...]) -> dict[str, Any]:
+    return {"optimizer_state_bytes": _bytes(optimizer_state), "kept_bytes": _bytes(kept)}
 
 
 def _trained(inventory: Inventory, account: Account) -> tuple[TensorSpec, ...]:
