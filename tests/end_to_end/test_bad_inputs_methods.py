@@ -66,7 +66,7 @@ class Case:
 def frozen_base(method: str) -> list[Case]:
     """The method trains weights that the recipe freezes (row 14)."""
     return [
-        Case(method, model=f", quantization: {kind}", said=[f"{RECIPE}:1:model.quantization: '{kind}'", "no gradients"])
+        Case(method, model=f", quantization: {kind}", said=[f"{RECIPE}:1:model.quantization: ", f"'{kind}'", "gradients"])
         for kind in ("int8", "nf4")
     ]  # fmt: skip
 
@@ -78,7 +78,7 @@ def uses_up(method: str) -> list[Case]:
     return [
         Case(method, backward, ["training.max_grad_norm", "clipped"]),
         Case(method, backward, [f"{place}max_bad_steps", "skipped"], training="max_bad_steps: 3\n  max_grad_norm: 0"),
-        Case(method, backward, [f"{place}accumulation: 4", "accumulated"],
+        Case(method, backward, [f"{place}accumulation: gradient_accumulation_steps 4", "accumulated"],
              training=f"accumulation: 4\n  {off.replace(', ', chr(10) + '  ')}"),
         Case(method, [*backward, "refresh_from: micro_batch"], [f"{RECIPE}:11:method.refresh_from", "whole gradients"]),
     ]  # fmt: skip
@@ -91,7 +91,7 @@ TORCH_FREE = [
     *(case for name in WHOLE for case in uses_up(name)),
     # Brings its own optimizer
     *(
-        Case(name, training="optim: adamw_8bit", said=[f"{RECIPE}:6:training.optim: 'adamw_8bit'", "state_bits"])
+        Case(name, training="optim: adamw_8bit", said=[f"{RECIPE}:6:training.optim: optim 'adamw_8bit'", "state_bits"])
         for name in OPTIMIZERS
     ),
     # Decided twice
@@ -219,3 +219,17 @@ def test_names_that_people_know_are_understood(
     for line in expected:
         assert f"  {line}\n" in shown
     subspace("validate", subspace.write("again.yaml", shown))
+
+
+@pytest.mark.parametrize(
+    ("method", "keys", "read"),
+    [("flora", [], False), ("galore", ["rule: adafactor"], False), ("sophia", [], False), ("galore", [], True)],
+)
+def test_numbers_that_a_method_does_not_read_are_noted(
+    method: str, keys: list[str], read: bool, subspace: CommandLine
+) -> None:
+    subspace.write(RECIPE, Case(method, keys, training="adam_epsilon: 1e-6").text())
+    note = f"{RECIPE}:6:training.adam_epsilon is not read with method {method}"
+    assert (note in subspace("validate", RECIPE).out) is not read
+    subspace.write(RECIPE, Case(method, keys, training="adam_epsilon: 1e-8").text())
+    assert "not read" not in subspace("validate", RECIPE).out

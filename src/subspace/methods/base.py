@@ -86,6 +86,10 @@ class MethodConfig(Section):
 
     name: str
 
+    def unread_training(self) -> tuple[str, ...]:
+        """Return the keys of the training section that nothing reads beside this method."""
+        return ()
+
 
 @dataclass(frozen=True)
 class AttachContext:

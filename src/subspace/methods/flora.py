@@ -45,6 +45,9 @@ class FloraConfig(ProjectionConfig):
     scale_parameter: bool = True
     """Take the learning rate relative to the root mean square of each weight, as Adafactor does."""
 
+    def unread_training(self) -> tuple[str, ...]:
+        return "adam_beta2", "adam_epsilon"
+
 
 class Flora(ProjectedMethod):
     """Low-rank adapters as gradient compressors."""

@@ -44,6 +44,9 @@ class GaLoreConfig(ProjectionConfig):
     def optimizer_place(self) -> str:
         return "adafactor:ProjectedAdafactor" if self.rule == "adafactor" else self.optimizer
 
+    def unread_training(self) -> tuple[str, ...]:
+        return ("adam_beta2", "adam_epsilon") if self.rule == "adafactor" else ()
+
 
 class GaLore(ProjectedMethod):
     """Gradient low-rank projection."""

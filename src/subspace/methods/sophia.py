@@ -48,6 +48,9 @@ class SophiaConfig(ProjectionConfig):
     hessian_interval: int = Field(default=10, ge=1)
     """Steps between two estimates of the curvature."""
 
+    def unread_training(self) -> tuple[str, ...]:
+        return ("adam_epsilon",)
+
     def unread(self) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from super().unread()
         if self.rank is None:

@@ -102,7 +102,15 @@ def parse_run_config(document: Document) -> tuple[RunConfig, tuple[str, ...]]:
     sections["method"], found = parse_section(document, "method", method_class.config_class)
     config = RunConfig(**sections)  # type: ignore[arg-type]  # one key per field, each of its class
     _check(config, document)
-    return config, (*notes, *found)
+    return config, (*notes, *found, *_unread(config, document))
+
+
+def _unread(config: RunConfig, document: Document) -> Iterator[str]:
+    """Yield a note for each training key that differs from its default and is not read by the method."""
+    for key in config.method.unread_training():
+        if getattr(config.training, key) != TrainingConfig.model_fields[key].default:
+            place = document.place(as_written(document, f"training.{key}"))
+            yield f"{place} is not read with method {config.method.name}"
 
 
 def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -179,9 +187,8 @@ def _conflicts(config: RunConfig) -> Iterator[tuple[str, str, str]]:
             section, _, name = refusal.key.partition(".")
             values = ((key, tree[key.partition(".")[0]][key.partition(".")[2]]) for key, _ in refusal.when)
             conditions = "".join(f" and {key} {value}" for key, value in values if value is not None)
-            found = (
-                f"{tree[section][name]!r} with method {config.method.name}{conditions}: {refusal.reason.rstrip('.')}"
-            )
+            asked = f"{name} {tree[section][name]!r} with method {config.method.name}{conditions}"
+            found = f"{asked}: {refusal.reason.rstrip('.')}"
             yield refusal.key, found, "Change one of the two."
 
 
