@@ -66,7 +66,7 @@ class Case:
 def frozen_base(method: str) -> list[Case]:
     """The method trains weights that the recipe freezes (row 14)."""
     return [
-        Case(method, model=f", quantization: {kind}", said=[f"{RECIPE}:1:model.quantization: ", f"'{kind}'", "gradients"])
+        Case(method, model=f", quantization: {kind}", said=[f"{RECIPE}:1:model.quantization: ", f"'{kind}'", "no grad"])
         for kind in ("int8", "nf4")
     ]  # fmt: skip
 
