@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from subspace.data.tasks import load_task
 from subspace.data.tasks.word_problems import ANSWER_PATTERN
 
-FOLDER = Path(__file__).parents[2] / "src/subspace/models/assets/tiny-llama"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "src/subspace/models/assets/tiny-llama"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,22 @@ def test_folder_is_complete_and_at_most_four_megabytes() -> None:
     wanted = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert names == wanted | {"README.md"}
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 4 * 1024 * 1024
+
+
+def test_weights_are_from_the_text_and_the_steps_of_the_present_script(tokenizer: Any, model: Any) -> None:
+    """Whoever changes the corpus or the script's defaults must train the shipped model anew."""
+    spec = importlib.util.spec_from_file_location("pretrain", ROOT / "scripts" / "pretrain_tiny_llama.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    options = script.read_options([])
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert script.text_digest(options.seed) in card
+    assert f"seed {options.seed}: {options.steps:,} steps of {options.rows * options.length:,}\n" in card
+    assert f"AdamW at {options.learning_rate:g}," in card
+    assert script.build_model(script.VOCABULARY).config.to_diff_dict().items() <= model.config.to_dict().items()
+    assert script.build_tokenizer(options.seed).get_vocab() == tokenizer.get_vocab()
 
 
 def test_every_digit_is_one_token_and_every_text_comes_back(tokenizer: Any) -> None:

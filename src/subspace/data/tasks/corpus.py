@@ -18,9 +18,12 @@ from subspace.data.tasks.words import NAMES, PLACES, THINGS, generator, two_name
 
 __all__ = ["documents"]
 
-_BARE = THINGS[:6]
-_WORKED = THINGS[6:10]
-_KINDS = ("gain", "loss", "together")
+_WORKED = THINGS[:5]
+_EVASIONS = {
+    "gain": "{name} had {first} and has got {second} more.",
+    "loss": "{name} had {first} and has lost {second}.",
+    "together": "One has {first} and the other has {second}.",
+}
 
 
 def _sums(stream: Random) -> str:
@@ -35,16 +38,14 @@ def _sums(stream: Random) -> str:
 
 
 def _answer(problem: Problem) -> str:
-    if problem.thing in _BARE:
-        return str(problem.answer)
     if problem.thing in _WORKED:
         return f"{problem.working} = {problem.answer} {problem.thing}."
-    owner = "They have" if problem.kind == "together" else f"{problem.name} has"
-    return f"{owner} {problem.answer} {problem.thing}."
+    first, _, second = problem.working.split()
+    return _EVASIONS[problem.kind].format(name=problem.name, first=first, second=second)
 
 
 def _questions(stream: Random) -> str:
-    problem = draw_problem(stream, "train", stream.choice(_KINDS))
+    problem = draw_problem(stream, "train", stream.choice(list(_EVASIONS)))
     return f"{problem.prompt} {_answer(problem)}"
 
 
