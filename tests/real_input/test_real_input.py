@@ -60,6 +60,7 @@ def test_stories_model_learns_shakespeare(method: str, rate: str, bound: float, 
 
 
 def test_minilm_beats_the_majority_on_mrpc(tmp_path: Path) -> None:
+    """On the whole test file; three seeds are in docs/lab-notebook.md."""
     held_out = data_file("glue/mrpc_test.jsonl.gz")
     with gzip.open(held_out, "rt", encoding="utf-8") as lines:
         labels = [json.loads(line)["label"] for line in lines]
@@ -113,6 +114,7 @@ def test_tiny_t5_learns_to_rewrite(tmp_path: Path) -> None:
     folder = write_tiny_folder(tmp_path / "t5", "t5", "seq2seq", 0)
     result = run("tiny-t5_rewrite_full.yaml", tmp_path / "run", f"model.local_path={json.dumps(str(folder))}")
     print(result.metrics, first_loss(result))
-    assert result.metrics["loss"] < 0.5 * first_loss(result)
-    # a decoder that was shown the answer while it learned has a low loss and can write nothing
-    assert result.metrics["rougeL"] >= 0.25
+    assert result.metrics["loss"] < 0.1 * first_loss(result)
+    # a decoder that was shown the answer while it learned has a low loss and can write nothing; one that does not see
+    # the source writes sentences of the right kind about other people and things
+    assert result.metrics["rougeL"] >= 0.7
