@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from subspace.methods.registry import REGISTRY
+
 CASES: dict[str, dict[str, Any]] = {
     "full": {},
     "lora": {"rank": 2, "alpha": 4.0, "dropout": 0.1},
@@ -24,3 +26,6 @@ CASES: dict[str, dict[str, Any]] = {
     "prefix": {"num_virtual_tokens": 3},
     "prompt": {"num_virtual_tokens": 3},
 }
+
+GRAPHS = [name for name in CASES if name in {"full", "galore"} or REGISTRY.load(name).card.family != "projection"]
+"""Methods whose passes differ: those that train through a projection of gradients compute what `full` computes."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES
+from cases import GRAPHS
 from test_trace import LENGTH, ROWS, TARGETS, live_kept_bytes
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -23,7 +23,7 @@ from subspace.training.loss import summed_loss
 CHUNK = 8
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_every_method_has_the_gradients_of_the_whole_loss(name: str) -> None:
     bench, batch = attached(name), batch_of("causal_lm")
     found = []
@@ -54,7 +54,7 @@ def planned(traced: nn.Module, task: str, chunk: int | None, **options: Any) -> 
 @pytest.mark.parametrize(
     ("name", "family", "task"),
     [
-        *((name, "llama", "causal_lm") for name in CASES),
+        *((name, "llama", "causal_lm") for name in GRAPHS),
         *(("full", family, task) for family, task in FAMILIES if task != "classification"),
         ("lora", "t5", "seq2seq"),
         ("prefix", "t5", "seq2seq"),

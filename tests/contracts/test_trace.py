@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES
+from cases import GRAPHS
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
@@ -66,12 +66,12 @@ def live_kept_bytes(model: nn.Module, batch: Mapping[str, Tensor], task: str) ->
         for family, task in FAMILIES
     ],
 )
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_trace_costs_what_the_real_model_costs(name: str, family: str, task: str) -> None:
     check(name, family, task, torch.float32)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_trace_casts_like_the_real_model(name: str) -> None:
     check(name, "llama", "causal_lm", torch.bfloat16)
 

@@ -146,7 +146,7 @@ def test_a_slow_average_moves_only_with_noise() -> None:
     """v = 0.999 v + 0.001 g: under half a step of 4 bits, so that the nearest code stands still for ever."""
     generator = torch.Generator().manual_seed(3)
     start, goal = torch.full((1280,), 0.5), torch.full((1280,), 0.25)
-    start[::128] = goal[::128] = 1.0
+    start[::32] = goal[::32] = 1.0  # the largest of every block
     still, moving = start.clone(), start.clone()
     for _ in range(300):
         still = there_and_back(0.999 * still + 0.001 * goal, 4, False)

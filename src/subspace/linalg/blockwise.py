@@ -3,7 +3,7 @@
     signed (first moment):     x = scale * sign(q) * (|q| / L)^p      L = 127, p = 2 at 8 bits;  L = 7,  p = 3 at 4 bits
     unsigned (second moment):  x = scale * (q / L)^p                  L = 255, p = 4 at 8 bits;  L = 15, p = 8 at 4 bits
 
-scale is the largest magnitude of the block (256 numbers at 8 bits, 128 at 4). The power spends the levels where the
+scale is the largest magnitude of the block (256 numbers at 8 bits, 32 at 4). The power spends the levels where the
 relative error matters: m / sqrt(v) sees the ratio of v, not its difference. Code 0 means exactly 0, and of unsigned
 values only 0 gets it (Li et al.): a second moment that rounds to 0 would make the step explode. The curve is
 arithmetic, not a table, so that a code costs a few elementwise passes on any device.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 __all__ = ["block_size", "code_sizes", "decode", "encode"]
 
-_BLOCK = {8: 256, 4: 128}
+_BLOCK = {8: 256, 4: 32}
 _LEVELS = {(8, True): 127, (8, False): 255, (4, True): 7, (4, False): 15}
 _POWER = {(8, True): 2, (8, False): 4, (4, True): 3, (4, False): 8}
 _SMALLEST_SCALE = 2.0**-93
@@ -44,7 +44,7 @@ def code_sizes(num_elements: int, bits: int) -> tuple[int, int]:
     """Return (number of uint8 codes, number of float32 scales) of a tensor of `num_elements`.
 
     >>> code_sizes(1000, 8), code_sizes(1001, 4)
-    ((1000, 4), (501, 8))
+    ((1000, 4), (501, 32))
     """
     block = block_size(bits)
     return (num_elements if bits == 8 else -(-num_elements // 2)), -(-num_elements // block)

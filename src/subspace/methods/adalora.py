@@ -7,7 +7,6 @@
     loss += orthogonality * mean over P and Q of ||P'P - I||_F
 
 Gradients and optimizer state keep the initial rank, and the plan charges it; only the exported adapter shrinks.
-
 References: Zhang et al. 2023, arXiv 2303.10512, eq. 3-12. Imports no torch.
 """
 
@@ -175,7 +174,7 @@ class AdaLora(AdapterMethod, Hook):
         owners = dict(tuner.model.named_parameters())
         foreign = [key for key in state if ":" in key and key.partition(":")[2] not in owners]
         if foreign or not {"rank_pattern", "settled"} <= state.keys():
-            told = f"{len(foreign)} unknown tensors ({', '.join(foreign[:5])})" if foreign else "no rank_pattern"
+            told = f"unknown tensors ({', '.join(foreign[:5])})" if foreign else "no rank_pattern"
             raise CheckpointError("E-CKP-005", where="method state", found=told, expected="the state of this recipe")
         for label, value in state.items():
             key, _, name = label.partition(":")
