@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from contracts.cases import CASES  # the smallest config of every method
 
-STEPS = 80
+STEPS = 100
 SAVE_STEPS = 2
 EARLY = {"adalora": {"final_steps": STEPS - 6}}
 """What else would only happen late in a run, where no kill falls: AdaLoRA settles its ranks at step 6."""
@@ -82,15 +82,20 @@ def outcome(folder: Path) -> tuple[str, list[dict[str, Any]]]:
     return digest, [{key: value for key, value in json.loads(line).items() if key != "machine"} for line in lines]
 
 
+def newest_step(folder: Path) -> int:
+    return max((int(path.name.removeprefix("step-")) for path in (folder / "checkpoints").glob("step-*")), default=0)
+
+
 def has_checkpoint(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob("step-*"))
+    return newest_step(folder) > 0
 
 
 def killed_run(method: str, folder: Path, kills: int, seed: int, step_seconds: float) -> tuple[int, int]:
     """Kill a run `kills` times at random moments and let it end; return kills, and kills after a first checkpoint.
 
     A quarter of the kills may fall anywhere, even before the run has a folder; the others fall while it trains, once it
-    has a checkpoint, and so close after its start that it does not end before all are through.
+    has a checkpoint. None comes later than the second new checkpoint, whatever the speed of the machine does meanwhile,
+    so that the run does not end before all are through.
     """
     from subspace.runs.store import run_state
 
@@ -99,12 +104,13 @@ def killed_run(method: str, folder: Path, kills: int, seed: int, step_seconds: f
     late = 0
     for number in range(kills):
         pid = start(method, folder, resume=run_state(folder) == "unfinished")
+        before, limit = log_size(folder), newest_step(folder) + 2 * SAVE_STEPS
         if number in anywhere:
-            time.sleep(draw.uniform(0, 2.0))
+            seconds = draw.uniform(0, 2.0)
         else:
-            before = log_size(folder)
-            wait(pid, lambda before=before: log_size(folder) != before and has_checkpoint(folder))
-            time.sleep(draw.uniform(0, 2 * SAVE_STEPS * step_seconds))
+            wait(pid, lambda before=before: log_size(folder) != before and has_checkpoint(folder), 60)
+            seconds = draw.uniform(0, 2 * SAVE_STEPS * step_seconds)
+        wait(pid, lambda limit=limit: newest_step(folder) >= limit, seconds)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         assert os.WIFSIGNALED(status), f"{method}: the run ended (status {status}) before kill {number + 1} of {kills}"
@@ -114,10 +120,10 @@ def killed_run(method: str, folder: Path, kills: int, seed: int, step_seconds: f
     return kills, late
 
 
-def wait(pid: int, happened: Callable[[], bool]) -> None:
-    """Return when something has happened, or the child has ended, or a minute has gone."""
+def wait(pid: int, happened: Callable[[], bool], seconds: float) -> None:
+    """Return when something has happened, or the child has ended, or the time is over."""
     begun = time.monotonic()
-    while not happened() and time.monotonic() - begun < 60 and alive(pid):
+    while not happened() and time.monotonic() - begun < seconds and alive(pid):
         time.sleep(0.002)
 
 
