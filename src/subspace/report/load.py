@@ -1,4 +1,4 @@
-"""Run folders as they are found: of any age, half-written, of another schema, or just a log.
+"""Run folders as they are found: of any age, half-written, of another schema, or just a log; and foreign results.
 
 What cannot be read is left out and named in `notes`; nothing here raises because of what a folder contains.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from subspace.core.errors import CheckpointError, DataError
+from subspace.report.readers import READERS, Reader
 from subspace.report.record import RunRecord
 from subspace.report.values import dig, number
 from subspace.runs.layout import RunLayout
@@ -24,8 +25,10 @@ _DEPTH = 3
 
 
 def read_run(folder: Path, name: str | None = None) -> RunRecord:
-    """Read one run folder, or a folder that holds just a log."""
+    """Read one run folder, a folder that holds just a log, or what one of the `READERS` recognises."""
     layout = RunLayout(folder)
+    if not _is_own(layout) and (reader := _reader_of(folder)) is not None:
+        return reader.read(folder, name or folder.resolve().name)
     notes: list[str] = []
     manifest = _manifest(layout, notes)
     log = _log(layout, notes)
@@ -79,19 +82,26 @@ def read_runs(paths: Iterable[Path]) -> list[RunRecord]:
 
 
 def _is_run(path: Path) -> bool:
-    layout = RunLayout(path)
+    return _is_own(RunLayout(path)) or _reader_of(path) is not None
+
+
+def _is_own(layout: RunLayout) -> bool:
     return layout.manifest.is_file() or layout.log.is_file()
+
+
+def _reader_of(path: Path) -> Reader | None:
+    return next((reader for reader in READERS if reader.recognises(path)), None)
 
 
 def _below(path: Path, depth: int) -> Iterable[Path]:
     try:
-        children = [child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")]
+        children = [child for child in path.iterdir() if not child.name.startswith(".")]
     except OSError:
         return
     for child in children:
         if _is_run(child):
             yield child
-        elif depth > 1:
+        elif depth > 1 and child.is_dir():
             yield from _below(child, depth - 1)
 
 
