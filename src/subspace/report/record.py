@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ class RunRecord:
         log: Records of the log in order; a step that was logged twice stands once, as it was logged last.
         metrics: Split to metric to value. The split `before` holds the scores of the untuned model.
         predictions: Split to file.
+        answers: Split to a function that returns its items in order, for results that keep no file of ours (`foreign`).
         notes: What is missing or was ignored.
     """
 
@@ -38,6 +39,7 @@ class RunRecord:
     log: Sequence[Mapping[str, Any]] = ()
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     predictions: Mapping[str, Path] = field(default_factory=dict)
+    answers: Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
