@@ -1,7 +1,7 @@
 """What a task is: where its documents come from, how one becomes a prompt, how an answer is judged. Imports no torch.
 
-A document is a plain mapping in the layout of the task's hub data set; rows of other known layouts are turned into it by
-`Layout`s. A task never sees a model: `evaluation.task_scores` asks the model and hands what it said back to `grade`.
+A document is a plain mapping in the layout of the data set on the hub; rows of other known layouts are turned into it
+by `Layout`s. A task never sees a model: `evaluation.task_scores` asks the model and hands what it said back to `grade`.
 
     prompt = description + (question + delimiter + answer + separator) for every shot + question
 
@@ -86,7 +86,7 @@ class Task:
         group: Shots are taken from documents of the same group only; `limit` counts per group.
         identify: A name for a document that is stable over runs, from it and its index in its group.
         num_fewshot: Shots by default.
-        sampler: first: the first ones of the few-shot split; random: drawn anew for every document, as the harness does.
+        sampler: first: the first of the few-shot split; random: drawn anew for every document, as the harness does.
         delimiter: Between question and answer.
         separator: After a shot.
         until: Texts that end an answer.
