@@ -1,12 +1,7 @@
 """What every subspace optimizer shares: which weights are projected, their bases and state, and the order of a step.
 
 A group with a `rank` is projected where that saves memory; any other parameter gets plain AdamW with moments of the
-same width. A concrete optimizer says how one bundle of projected weights is updated.
-
-State of a projected weight: `step` and `age` (updates seen by the weight and by its moments), `interval` (steps between
-its refreshes), `waiting` (1, there as long as no gradient has said anything of a basis), `basis` (and `basis_right` for
-both sides), and what the rule keeps: tensors and ints only, so that
-`torch.load(weights_only=True)` and safetensors carry it.
+same width. A concrete optimizer says how one bundle of projected weights is updated; what it keeps is in `stateful`.
 """
 
 from __future__ import annotations
@@ -23,21 +18,20 @@ from torch import Tensor, nn
 from subspace.core.errors import MethodError
 from subspace.linalg.sketch import mix_seed
 from subspace.optim import public_name
-from subspace.optim.bases import basis_specs, read_bases
+from subspace.optim.bases import read_bases
 from subspace.optim.described import describe
 from subspace.optim.direction import adamw_direction
 from subspace.optim.groups import as_groups, check_group
 from subspace.optim.in_backward import BackwardUpdates
 from subspace.optim.lowbit import read_moment, write_moment
-from subspace.optim.plain import plain_state, update_plain_
+from subspace.optim.plain import update_plain_
 from subspace.optim.refresher import Refresher
 from subspace.optim.refusals import refuse
 from subspace.optim.settings import ProjectionSettings, projection_settings
 from subspace.optim.slots import Bundle, Group, Plain, Scratch, Slot, bundles
 from subspace.optim.stacked import can_stack, project_stack
-from subspace.optim.state_io import check_state_dict
+from subspace.optim.stateful import StatefulOptimizer
 from subspace.optim.weights import writable
-from subspace.plan.shapes import TensorSpec
 from subspace.projection.geometry import Geometry, geometry_of
 from subspace.projection.projector import Projector
 from subspace.projection.refresh import phase_of
@@ -48,7 +42,7 @@ _META = torch.device("meta")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ProjectionSettings))
 
 
-class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
+class SubspaceOptimizer(StatefulOptimizer):
     """Base of the subspace optimizers.
 
     Args:
@@ -97,8 +91,7 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         self.settings = projection_settings(self.built_in, options, preset)
         self.slots: dict[nn.Parameter, Slot] = {}
         self.refresher = self.refresher_class()
-        self.backward_updates = BackwardUpdates(self)
-        self.scratch = Scratch()
+        self.begin()
         defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         super().__init__(as_groups(params, rank, self.default_rank), defaults)
 
@@ -107,11 +100,11 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
         shown: str = super().__repr__()
         return shown.replace(type(self).__name__, public_name(type(self).__name__), 1)
 
-    # What a concrete optimizer says
+    def begin(self) -> None:
+        """Make what is never saved: buffers, and what the hooks of a step have seen."""
+        self.scratch, self.backward_updates = Scratch(), BackwardUpdates(self)
 
-    @abc.abstractmethod
-    def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
-        """Return what the rule keeps for a projected weight before its first update, bases aside."""
+    # What a concrete optimizer says
 
     @abc.abstractmethod
     def update_bundle(self, bundle: Bundle) -> None:
@@ -212,53 +205,9 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
             self.state_of(slot)
         return list(bundles(slots, self.state, group))
 
-    def state_of(self, slot: Slot) -> dict[str, Any]:
-        """Return the state of a projected slot, made at its first use."""
-        state: dict[str, Any] = self.state[slot.parameter]
-        if not state:
-            assert slot.geometry is not None
-            state.update(step=0, age=0, interval=slot.settings.refresh_interval)
-            state.update(self.new_state(slot.geometry, slot.settings, slot.parameter.device))
-        return state
-
-    def new_plain_state(
-        self, shape: tuple[int, ...], settings: ProjectionSettings, device: torch.device
-    ) -> dict[str, Any]:
-        """Return what is kept for a parameter that is not projected, before its first update."""
-        return plain_state(shape, settings, device)
-
     def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
         """Update a parameter that is not projected, in float32: by AdamW, unless overridden."""
         update_plain_(plain, weight, gradient)
-
-    @classmethod
-    def keeps_bases(cls, settings: ProjectionSettings) -> bool:
-        """Return whether bases are in the state, and not made again from a seed."""
-        return True
-
-    def planned_state(self) -> tuple[TensorSpec, ...]:
-        """Return the tensors of the state after the first step, named `<parameter>.<key>`; nothing is computed."""
-        return tuple(
-            dataclasses.replace(spec, name=f"{slot.name}.{spec.name}")
-            for slot in self.slots.values()
-            for spec in self.planned_of(slot)
-        )
-
-    def planned_of(self, slot: Slot) -> list[TensorSpec]:
-        """Return the tensors of one parameter's state after its first step, named `<key>`."""
-        specs: list[TensorSpec] = []
-        if slot.geometry is None:
-            state = self.new_plain_state(tuple(slot.parameter.shape), slot.settings, _META)
-        else:
-            state = self.new_state(slot.geometry, slot.settings, _META)
-            if self.keeps_bases(slot.settings):
-                specs += basis_specs("", slot.geometry, slot.settings.basis_bits)
-        specs += (
-            TensorSpec(key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
-            for key, value in state.items()
-            if isinstance(value, Tensor)
-        )
-        return specs
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear gradients and what was accumulated of them."""
@@ -276,39 +225,6 @@ class SubspaceOptimizer(torch.optim.Optimizer, abc.ABC):
             ConfigError: E-CFG-014 if the backward pass has used gradients up and `max_norm` is finite.
         """
         return self.backward_updates.clip(max_norm)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; every tensor keeps the type it was saved in.
-
-        Raises:
-            CheckpointError: E-CKP-005 if an optimizer of another kind, rank or options gave it; nothing is changed.
-        """
-        check_state_dict(self, state_dict)
-        settings = [group["settings"] for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, own in zip(self.param_groups, settings, strict=True):
-            group["settings"] = own  # they may differ in when updates run
-        live = (parameter for group in self.param_groups for parameter in group["params"])
-        saved = (index for group in state_dict["param_groups"] for index in group["params"])
-        for index, parameter in zip(saved, live, strict=True):
-            for key, value in state_dict["state"].get(index, {}).items():
-                tensor = isinstance(value, Tensor)
-                self.state[parameter][key] = value.detach().to(parameter.device, copy=True) if tensor else value
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle needs: all but buffers, hooks, and a `step` that a schedule has wrapped."""
-        own = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        made_anew = ("scratch", "backward_updates", "step")
-        return super().__getstate__() | {key: value for key, value in own.items() if key not in made_anew}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "slots" not in state:
-            return  # torch's load_state_dict brings groups and state alone
-        self.scratch, self.backward_updates = Scratch(), BackwardUpdates(self)
-        for slot in self.slots.values():
-            if slot.settings.update == "in_backward":
-                self.backward_updates.watch(slot)
 
     # For rules
 

@@ -17,7 +17,7 @@ from subspace.core.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import nn
 
-    from subspace.optim.engine import SubspaceOptimizer
+    from subspace.optim.stateful import StatefulOptimizer
 
 __all__ = ["check_state_dict", "pack", "unpack"]
 
@@ -83,7 +83,7 @@ def unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
             group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
 
 
-def check_state_dict(optimizer: SubspaceOptimizer, state_dict: Mapping[str, Any]) -> None:
+def check_state_dict(optimizer: StatefulOptimizer, state_dict: Mapping[str, Any]) -> None:
     """Refuse what the `state_dict` of another optimizer gave, before anything is changed.
 
     Raises:
@@ -110,7 +110,7 @@ def _other_options(saved: Mapping[str, Any], group: Mapping[str, Any]) -> list[s
     ]
 
 
-def _other_tensors(optimizer: SubspaceOptimizer, slot: Any, state: Mapping[str, Any]) -> list[str]:
+def _other_tensors(optimizer: StatefulOptimizer, slot: Any, state: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the state of one parameter; a basis may be missing as long as it waits."""
     if not state:
         return []
