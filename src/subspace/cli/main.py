@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "predict": ("predict",),
     "chat": ("chat",),
     "compare": ("compare",),
+    "results": ("results",),
     "demo": ("demo",),
     "methods": ("methods",),
     "env": ("env",),
