@@ -1,0 +1,180 @@
+"""Power: which true difference these seeds and items show, and what it takes to show one point.
+
+Legend: n seeds, m items, D the true difference, v_S, v_I, v_E variances of the paired difference (see `crossed`).
+
+    V = v_S / n + v_I / m + v_E / (n m),   f by Satterthwaite from the expected mean squares
+    power = P(|T'| > t_f(1 - alpha / 2)),  T' noncentral t with f degrees of freedom and noncentrality D / sqrt(V)
+
+alpha is (1 - level) / hypotheses, Holm's first step: what a difference must pass when it is the only true one.
+
+References: Cohen (1988); Satterthwaite (1946).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from subspace.statistics.crossed import Spread
+from subspace.statistics.findings import Power, PowerRow
+
+__all__ = ["Noise", "detectable_difference", "noise_of", "plan_power", "power_of"]
+
+TARGET = 0.8
+MOST_SEEDS, MOST_ITEMS = 1_000, 100_000_000
+_POINTS = (1.0, 2.0, 3.0, 5.0)
+_SEEDS = (3, 5, 10)
+_MORE_ITEMS = 4
+_NORMAL_DEGREES = 1e5
+"""Beyond, t and normal agree in all digits that are shown."""
+_ROOTS, _ROOT_WEIGHTS = np.polynomial.legendre.leggauss(200)
+_NODES, _WEIGHTS = (1.0 + _ROOTS) / 2.0, _ROOT_WEIGHTS / 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Variances of the paired difference, none below 0.
+
+    Attributes:
+        seed: v_S of one seed.
+        item: v_I of one item.
+        rest: v_E of one cell.
+        scope: "seeds and items", "seeds" or "items": what was repeated when they were measured.
+    """
+
+    seed: float
+    item: float
+    rest: float
+    scope: str = "seeds and items"
+
+
+def noise_of(spreads: Sequence[Spread]) -> Noise | None:
+    """Return the mean noise of several comparisons of one task; None where nothing was repeated.
+
+    Means are taken before cutting at 0, so that estimates below 0 weigh as much as those above.
+    """
+    for scope in ("seeds and items", "seeds", "items"):
+        chosen = [spread for spread in spreads if spread.scope == scope]
+        if chosen:
+            parts = [[spread.seed_variance, spread.item_variance, spread.rest_variance] for spread in chosen]
+            seed, item, rest = np.maximum(np.nan_to_num(np.mean(parts, axis=0)), 0.0)
+            return Noise(float(seed), float(item), float(rest), scope)
+    return None
+
+
+def power_of(difference: float, noise: Noise, *, seeds: int, items: int, alpha: float = 0.05) -> float:
+    """Return the probability that a true difference is found at `alpha`, two-sided.
+
+    Args:
+        difference: D.
+        noise: Of the paired difference.
+        seeds: n, at least 2 unless the scope is "items".
+        items: m, at least 2 unless the scope is "seeds".
+        alpha: Level of the test.
+    """
+    variance, degrees = _expected(noise, seeds, items)
+    if variance <= 0.0:
+        return 1.0 if difference else alpha
+    shift = abs(difference) / math.sqrt(variance)
+    if degrees > _NORMAL_DEGREES:
+        critical = float(stats.norm.isf(alpha / 2.0))
+        return float(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift))
+    # the noncentral t by quadrature over the chi-square in its denominator: scipy's series gives out far in the tail
+    critical = float(stats.t.isf(alpha / 2.0, degrees))
+    limits = critical * np.sqrt(stats.chi2.ppf(_NODES, degrees) / degrees)
+    return float(_WEIGHTS @ (stats.norm.sf(limits - shift) + stats.norm.cdf(-limits - shift)))
+
+
+def detectable_difference(
+    noise: Noise, *, seeds: int, items: int, alpha: float = 0.05, target: float = TARGET
+) -> float:
+    """Return the true difference that is found with probability `target`."""
+    variance, _ = _expected(noise, seeds, items)
+    if variance <= 0.0:
+        return 0.0
+
+    def reached(difference: float) -> bool:
+        return power_of(difference, noise, seeds=seeds, items=items, alpha=alpha) >= target
+
+    high = math.sqrt(variance)
+    while not reached(high):
+        high *= 2.0
+    low = 0.0
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
+
+
+def plan_power(spreads: Sequence[Spread], *, seeds: int, items: int, alpha: float, one_point: float) -> Power:
+    """Return the power line of a task.
+
+    Args:
+        spreads: Of its comparisons.
+        seeds: The present seeds per arm.
+        items: The present items.
+        alpha: Level of the single test: (1 - level) / hypotheses.
+        one_point: What counts as one point.
+    """
+    noise = noise_of(spreads)
+    if noise is None:
+        return Power(None, one_point, None, None, (), alpha, TARGET, num_seeds=seeds, num_items=items)
+
+    def found(num_seeds: int, num_items: int, difference: float = one_point) -> float:
+        return power_of(difference, noise, seeds=num_seeds, items=num_items, alpha=alpha)
+
+    more_seeds = sorted({seeds, *_SEEDS}) if noise.scope != "items" else [seeds]
+    more_items = sorted({items, _MORE_ITEMS * items}) if noise.scope != "seeds" else [items]
+    rows = [
+        PowerRow(points * one_point, n, m, found(n, m, points * one_point))
+        for points in _POINTS
+        for n in more_seeds
+        for m in more_items
+    ]
+    seeds_needed = None if noise.scope == "items" else _smallest(lambda n: found(n, items) >= TARGET, MOST_SEEDS)
+    items_needed = None if noise.scope == "seeds" else _smallest(lambda m: found(seeds, m) >= TARGET, MOST_ITEMS)
+    return Power(
+        detectable=detectable_difference(noise, seeds=seeds, items=items, alpha=alpha),
+        one_point=one_point,
+        seeds_needed=seeds_needed,
+        items_needed=items_needed,
+        table=tuple(rows),
+        alpha=alpha,
+        target=TARGET,
+        seed_std=None if noise.scope == "items" else math.sqrt(noise.seed),
+        item_std=None if noise.scope == "seeds" else math.sqrt(noise.item),
+        rest_std=math.sqrt(noise.rest) if noise.scope == "seeds and items" else None,
+        num_seeds=seeds,
+        num_items=items,
+    )
+
+
+def _expected(noise: Noise, seeds: int, items: int) -> tuple[float, float]:
+    """Return V and its degrees of freedom for n seeds and m items."""
+    if noise.scope == "seeds":
+        return noise.seed / seeds, seeds - 1
+    if noise.scope == "items":
+        return noise.item / items, items - 1
+    rest = noise.rest / (seeds * items)
+    seed_part, item_part = noise.seed / seeds + rest, noise.item / items + rest
+    variance = seed_part + item_part - rest
+    below = seed_part**2 / (seeds - 1) + item_part**2 / (items - 1) + rest**2 / ((seeds - 1) * (items - 1))
+    return variance, (variance**2 / below if below > 0.0 else math.inf)
+
+
+def _smallest(enough: Callable[[int], bool], most: int) -> int | None:
+    """Return the smallest number from 2 on that is enough; None where `most` is not."""
+    high = 2
+    while not enough(high):
+        if high >= most:
+            return None
+        high = min(2 * high, most)
+    low = max(high // 2, 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
