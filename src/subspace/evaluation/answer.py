@@ -78,6 +78,7 @@ def find_answers(
     progress: Progress | None = None,
     *,
     keep_errors: bool = True,
+    until: Sequence[str] = (),
 ) -> list[Answer]:
     """Return the greedy answer to every prompt, in order, with its tokens.
 
@@ -90,6 +91,7 @@ def find_answers(
         progress: Called after every batch.
         keep_errors: A row that fails becomes an answer with an error; its batch is asked again row by row. Only running
             out of memory, and a failure of every single row, are raised: then it is not the rows that are wrong.
+        until: Texts that end an answer, too; it is cut before the first of them.
     """
     outcomes: dict[int, Answer | Exception] = {}
     usable: list[int] = []
@@ -104,7 +106,7 @@ def find_answers(
             batch = [usable[place] for place in places]
             rows = [prompts[index] for index in batch]
             ask = _ask_each if keep_errors else _answer_batch
-            outcomes.update(zip(batch, ask(model, tokenizer, rows, max_new_tokens), strict=True))
+            outcomes.update(zip(batch, ask(model, tokenizer, rows, max_new_tokens, until), strict=True))
             if progress is not None:
                 progress(len(outcomes), len(prompts))
     return _in_order(outcomes, keep_errors)
@@ -124,20 +126,23 @@ def _in_order(outcomes: Mapping[int, Answer | Exception], keep_errors: bool) -> 
 
 
 def _ask_each(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, until: Sequence[str]
 ) -> Sequence[Answer | Exception]:
     try:
-        return _answer_batch(model, tokenizer, prompts, max_new_tokens)
+        return _answer_batch(model, tokenizer, prompts, max_new_tokens, until)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if len(prompts) == 1:
             return [error]
-        return [_ask_each(model, tokenizer, [prompt], max_new_tokens)[0] for prompt in prompts]
+        return [_ask_each(model, tokenizer, [prompt], max_new_tokens, until)[0] for prompt in prompts]
 
 
-def _answer_batch(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Answer]:
+def _answer_batch(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, until: Sequence[str] = ()
+) -> list[Answer]:
     stops = stop_tokens(model, tokenizer)
+    window = max((len(each.encode()) for each in until), default=0) + 1  # a model may spell it byte by byte
     room = _room(model, max(len(prompt) for prompt in prompts), max_new_tokens)
     rows: list[list[int]] = [[] for _ in prompts]
     open_rows = set(range(len(prompts)))
@@ -147,11 +152,23 @@ def _answer_batch(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], 
                 continue
             if token in stops:
                 open_rows.discard(row)
-            else:
-                rows[row].append(token)
+                continue
+            rows[row].append(token)
+            if until and _holds(_decode(tokenizer, rows[row][-window:]), until):
+                open_rows.discard(row)
         if not open_rows:
             break
-    return [Answer(_decode(tokenizer, tokens), tuple(tokens), row not in open_rows) for row, tokens in enumerate(rows)]
+    texts = [_cut(_decode(tokenizer, tokens), until) for tokens in rows]
+    return [Answer(texts[row], tuple(tokens), row not in open_rows) for row, tokens in enumerate(rows)]
+
+
+def _holds(text: str, until: Sequence[str]) -> bool:
+    return any(each in text for each in until)
+
+
+def _cut(text: str, until: Sequence[str]) -> str:
+    """Return a text up to the first of `until`."""
+    return text[: min((place for each in until if (place := text.find(each)) >= 0), default=len(text))]
 
 
 def stream_answer(model: Any, tokenizer: Any, prompt: Sequence[int], max_new_tokens: int) -> Iterator[str]:
