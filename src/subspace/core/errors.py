@@ -104,6 +104,7 @@ CODES: dict[str, str] = {
     "E-RES-001": "out of memory",
     "E-RES-002": "disk full or not writable",
     "E-RES-003": "no usable cache folder",
+    "E-RES-004": "the sandbox did not start",
     # Numerics
     "E-NUM-001": "loss or gradient is not finite",
     # Lock
@@ -116,6 +117,8 @@ CODES: dict[str, str] = {
     "E-SEC-005": "archive bomb or escape",
     "E-SEC-006": "format that can carry code",
     "E-SEC-007": "chat template refused",
+    "E-SEC-008": "running code of a model is not allowed",
+    "E-SEC-009": "no sandbox on this machine",
     # Stops
     "E-RUN-001": "the run failed",
     "E-RUN-075": "stopped by a signal; saved; can be resumed",
