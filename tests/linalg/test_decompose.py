@@ -88,22 +88,17 @@ def test_captured_energy_on_a_noisy_gradient(how: str, least: float, shape: tupl
     best = captured_energy(matrix, leading_basis(matrix, 24, how="svd", side=side), side)
     found = leading_basis(matrix, 24, how=how, side=side, previous=old, seed=5)
     assert captured_energy(matrix, found, side) >= least * best
-    assert captured_energy(matrix, found, side) > captured_energy(matrix, old, side) + 0.01
+    assert captured_energy(matrix, found, side) > captured_energy(matrix, old, side) + 0.005
 
 
-@pytest.mark.parametrize("shape", [(300, 310), (310, 300)])
-def test_products_and_gram_matrix_lead_to_the_same_sketch(
-    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
-) -> None:
-    """Twice through G G^T formed, or through G and G^T one after the other: one formula, two costs."""
-    matrix, found = gradient(*shape, decay=1.5), []
-    monkeypatch.setattr(decompose, "_GRAM_TIMES", decompose._FACTOR_TIMES)
-    monkeypatch.setattr(decompose, "_GRAM_COLUMNS", 1)
-    for ratio in (0, 100):
-        monkeypatch.setattr(decompose, "_GRAM_RATIO", ratio)
-        found.append(leading_basis(matrix, 6, how="randomized", side="left"))
-    assert not torch.equal(found[0], found[1])
-    torch.testing.assert_close(align_signs(found[0], found[1]), found[1], atol=1e-3, rtol=0)
+def test_a_wide_sketch_needs_one_pass_and_a_narrow_one_two() -> None:
+    """Of a flat spectrum, which the second pass sharpens: with it a basis captures more than one pass could find."""
+    matrix = gradient(200, 300, decay=0.3, noise=0.5)
+    shares = []
+    for rank in (49, 50):
+        best = captured_energy(matrix, leading_basis(matrix, rank, how="svd"), "left")
+        shares.append(captured_energy(matrix, leading_basis(matrix, rank, how="randomized", seed=2), "left") / best)
+    assert shares[0] > shares[1] + 0.01
 
 
 @given(
