@@ -174,7 +174,10 @@ def _total_seconds(record: RunRecord) -> float | None:
 
 
 def _experiment(record: RunRecord) -> str:
-    """Return `method/name`, as the suite names its folders of experiments."""
+    """Return `method/name`, as the suite names its folders of experiments; its own results keep theirs."""
+    own = dig(record.manifest, "facts", "experiment")
+    if isinstance(own, str) and re.fullmatch(r"[A-Za-z0-9_.+=-]+/[A-Za-z0-9_.+=-]+", own):
+        return own
     name = re.sub(r"[^A-Za-z0-9_.+=-]+", "-", record.name).strip("-.") or "run"
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', record.method) or 'unknown'}/{name}"
 

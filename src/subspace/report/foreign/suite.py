@@ -159,7 +159,7 @@ def _steps(trained: Mapping[str, Any], found: Found) -> None:
             found.metrics["test"] = final
         found.summary["num_tokens"] = taken.get("num_tokens")
     if bad:
-        found.notes.append(f"{len(bad)} figures are not finite: {', '.join(sorted(set(bad)))}")
+        found.notes.append(f"not finite in {len(bad)} places: {', '.join(sorted(set(bad)))}")
 
 
 def _known(entry: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:

@@ -65,7 +65,7 @@ def read(path: Path, name: str) -> RunRecord:
     _history(state, found, bad)
     _log(logged, found, bad)
     if bad:
-        found.notes.append(f"{len(bad)} figures are not finite: {', '.join(sorted(set(bad)))}")
+        found.notes.append(f"not finite in {len(bad)} places: {', '.join(sorted(set(bad)))}")
     if not found.log:
         found.notes.append("no loss and no evaluation was logged")
     _results(folder, found)
