@@ -31,7 +31,7 @@ from subspace.methods.base import AttachContext
 from subspace.models.config import ModelConfig
 from subspace.models.load import load_model
 from subspace.models.tiny import write_tiny_folder
-from subspace.optim.adamw import decays
+from subspace.optim.groups import decays
 from subspace.optim.riemannian import StiefelSteps
 from subspace.optim.settings import OptimizerSettings
 from subspace.optim.state_io import pack, unpack

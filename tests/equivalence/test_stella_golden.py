@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from subspace.adapters.stella import StellaLinear, StellaOptions, attach_stella, hidden_size, stella_layers
 from subspace.adapters.stella import stiefel_factors as factors_of
-from subspace.optim.adamw import decays
+from subspace.optim.groups import decays
 from subspace.optim.riemannian import StiefelSteps
 from subspace.plan.shapes import Placement
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError, MethodError
-from subspace.optim.adamw import decays
+from subspace.optim.groups import projected_groups
 from subspace.plan.inventory import module_shapes
 from subspace.plan.placement import match_linear
 from subspace.plan.shapes import Inventory
@@ -56,14 +56,8 @@ def parameter_groups(
                 expected="weights that are trained",
                 action="Choose among those; for an adapter that is 'all-linear' or its own layers.",
             )
-    found: dict[tuple[bool, float], list[tuple[str, Tensor]]] = {}
-    for name, parameter in trained.items():
-        decay = weight_decay if decays(name, parameter) else 0.0
-        found.setdefault((id(parameter) in projected, decay), []).append((name, parameter))
-    return [
-        {"params": members, "weight_decay": decay, **({"rank": rank} if low else {})}
-        for (low, decay), members in found.items()
-    ]
+    names = {name for name, parameter in trained.items() if id(parameter) in projected}
+    return projected_groups(trained.items(), names, rank, weight_decay)
 
 
 def _targets(

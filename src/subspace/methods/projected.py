@@ -11,10 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subspace.core.errors import CheckpointError, ConfigError
+from subspace.core.errors import ConfigError
 from subspace.methods.base import AttachContext, Hook, Method
 from subspace.methods.full import Full, FullConfig
 from subspace.methods.lora import Lora, LoraConfig
+from subspace.methods.refresh_watch import RefreshWatch
 from subspace.optim.settings import OptimizerSettings, ProjectionSettings
 from subspace.plan.placement import Targets, match_linear
 from subspace.plan.shapes import Account, Inventory, ModuleShape, Placement, TensorSpec
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ProjectedMethod"]
 
-_FIRST = "first_basis:"
 
-
-class ProjectedMethod(Method, Hook):
+class ProjectedMethod(Method):
     """A method that is an optimizer: what is trained is trained as in `full`, or as in `lora`."""
 
     config: Any
@@ -40,8 +39,7 @@ class ProjectedMethod(Method, Hook):
         super().__init__(config)
         self._seed = 0
         self._projected: dict[str, Geometry] = {}
-        self._microscope: Any = None
-        self._first: dict[str, Any] = {}
+        self._watch = RefreshWatch() if config.microscope else None
         self.trained_as: Method = Full(FullConfig())
         if config.target == "adapter":
             adapter = Lora(
@@ -111,21 +109,9 @@ class ProjectedMethod(Method, Hook):
     def optimizer(self, model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
         trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
         optimizer = self._build(trained, settings)
-        if self.config.microscope:
-            from subspace.optim.microscope import Microscope
-
-            self._microscope = Microscope(self._watched())
-            optimizer.refresher.microscope = self._microscope
-            device = next(iter(optimizer.slots)).device
-            self._microscope.first = {name: basis.to(device) for name, basis in self._first.items()}
+        if self._watch is not None:
+            self._watch.look_into(optimizer)
         return optimizer
-
-    def _watched(self) -> tuple[str, ...]:
-        """Return the names of the weights whose first basis is kept."""
-        from subspace.optim.microscope import watched_names
-
-        keeps = self.config.microscope and self.optimizer_class().keeps_bases(self.settings)
-        return watched_names(self._projected) if keeps else ()
 
     def state_specs(self, trained: tuple[TensorSpec, ...], settings: OptimizerSettings) -> tuple[TensorSpec, ...]:
         import torch
@@ -167,37 +153,19 @@ class ProjectedMethod(Method, Hook):
         )
 
     def kept_specs(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[TensorSpec, ...]:
-        return tuple(
-            TensorSpec(_FIRST + name, next(iter(self._projected[name].basis_shapes.values())))
-            for name in self._watched()
-        )
+        return () if self._watch is None else self._watch.kept_specs()
 
     def hooks(self) -> tuple[Hook, ...]:
-        return (self,)
-
-    def after_step(self, model: nn.Module, step: int) -> Mapping[str, Any] | None:
-        """Return the figures of the step's refreshes."""
-        return None if self._microscope is None else self._microscope.event()
+        return () if self._watch is None else (self._watch,)
 
     def state(self, model: nn.Module) -> dict[str, Any]:
-        first = {} if self._microscope is None else self._microscope.first
-        return {_FIRST + name: basis for name, basis in first.items()}
+        return {} if self._watch is None else self._watch.state()
 
     def load_state(self, model: nn.Module, state: Mapping[str, Any]) -> None:
-        foreign = [
-            key for key in state if not key.startswith(_FIRST) or key.removeprefix(_FIRST) not in self._watched()
-        ]
-        if foreign:
-            raise CheckpointError(
-                "E-CKP-005",
-                where="method state",
-                found=f"{len(foreign)} unknown values ({', '.join(sorted(foreign)[:5])})",
-                expected="the first bases of the weights that are watched",
-                action="Resume with the recipe that wrote the checkpoint.",
-            )
-        self._first = {key.removeprefix(_FIRST): value for key, value in state.items()}
-        if self._microscope is not None:
-            self._microscope.first = self._first
+        if self._watch is None:
+            super().load_state(model, state)
+        else:
+            self._watch.load_state(state)
 
     def continue_from(self, model: nn.Module, folder: Path) -> None:
         self.trained_as.continue_from(model, folder)
@@ -210,17 +178,9 @@ class ProjectedMethod(Method, Hook):
 
     def _build(self, trained: list[tuple[str, Any]], settings: OptimizerSettings) -> SubspaceOptimizer:
         """Return the optimizer over named parameters: projected, plain matrices, and vectors without decay."""
-        from subspace.optim.adamw import decays
+        from subspace.optim.groups import projected_groups
 
-        found: dict[tuple[int | None, float], list[tuple[str, Any]]] = {}
-        for name, parameter in trained:
-            decay = settings.weight_decay if decays(name, parameter) else 0.0
-            rank = self.config.rank if name in self._projected else None
-            found.setdefault((rank, decay), []).append((name, parameter))
-        groups = [
-            {"params": members, "weight_decay": decay, **({} if rank is None else {"rank": rank})}
-            for (rank, decay), members in found.items()
-        ]
+        groups = projected_groups(trained, self._projected, self.config.rank, settings.weight_decay)
         own = self.settings
         options = {name: getattr(own, name) for name in own.__slots__}
         return self.new_optimizer(groups, settings, {**options, **self.optimizer_options()})
@@ -268,3 +228,5 @@ class ProjectedMethod(Method, Hook):
         kind, rank, settings = self.optimizer_class(), self.config.rank, self.settings
         found = {name: kind.geometry(shape, rank, settings) for name, shape in shapes.items()} if rank else {}
         self._projected = {name: geometry for name, geometry in found.items() if geometry is not None}
+        if self._watch is not None:
+            self._watch.follow(self._projected if kind.keeps_bases(settings) else {})

@@ -14,17 +14,14 @@ from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
 from subspace.core.seeding import derive_seed
+from subspace.optim.groups import decay_of, like_groups
 
 if TYPE_CHECKING:
     from subspace.optim.settings import OptimizerSettings
 
-__all__ = ["WideAdamW", "build_adamw", "decays"]
+__all__ = ["WideAdamW", "build_adamw"]
 
 _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
-_MULTIPLIERS = frozenset({"ia3_l", "lora_E"})
-"""Trained matrices with one row or column that scale something: decay would pull them to zero, not to simplicity."""
-_ORTHONORMAL = frozenset({"stella_U", "stella_V"})
-"""Bases: decay could only change their fixed length. How large StelLA's change is lies in `stella_S` alone."""
 
 
 def build_adamw(
@@ -40,7 +37,7 @@ def build_adamw(
     Raises:
         ConfigError: E-CFG-020 if an 8-bit optimizer is asked for and bitsandbytes is missing.
     """
-    groups = _groups(model, settings, rate_factor)
+    groups = _groups(model, settings, rate_factor or (lambda _: 1.0))
     options: dict[str, Any] = {
         "lr": settings.learning_rate,
         "betas": (settings.beta1, settings.beta2),
@@ -56,26 +53,13 @@ def build_adamw(
     return WideAdamW(groups, fused=fused, **options)
 
 
-def decays(name: str, parameter: Tensor) -> bool:
-    """Return whether weight decay applies: to matrices, not to biases, norms, magnitudes, scales and bases."""
-    parts = name.split(".")
-    return parts[-1] == "stella_S" or (parameter.ndim > 1 and (_MULTIPLIERS | _ORTHONORMAL).isdisjoint(parts))
-
-
-def _groups(
-    model: nn.Module, settings: OptimizerSettings, rate_factor: Callable[[str], float] | None
-) -> list[dict[str, Any]]:
-    """Return one group per (rate, decay), in the order in which the first member appears."""
-    found: dict[tuple[float, float], list[tuple[str, Tensor]]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            factor = 1.0 if rate_factor is None else rate_factor(name)
-            key = (factor, settings.weight_decay if decays(name, parameter) else 0.0)
-            found.setdefault(key, []).append((name, parameter))
-    return [
-        {"params": members, "lr": settings.learning_rate * factor, "weight_decay": decay}
-        for (factor, decay), members in found.items()
-    ]
+def _groups(model: nn.Module, settings: OptimizerSettings, factor: Callable[[str], float]) -> list[dict[str, Any]]:
+    rate = settings.learning_rate
+    return like_groups(
+        (name, parameter, {"lr": rate * factor(name)} | decay_of(name, parameter, settings.weight_decay))
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    )
 
 
 def _eight_bit_class(name: str) -> Any:

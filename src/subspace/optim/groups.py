@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
+
+from torch import Tensor
 
 from subspace.core.errors import ConfigError, MethodError
 
-__all__ = ["as_groups", "check_group", "groups_from_galore"]
+__all__ = ["as_groups", "check_group", "decay_of", "decays", "groups_from_galore", "like_groups", "projected_groups"]
+
+_MULTIPLIERS = frozenset({"ia3_l", "lora_E"})
+"""Trained matrices with one row or column that scale something: decay would pull them to zero, not to simplicity."""
+_ORTHONORMAL = frozenset({"stella_U", "stella_V"})
+"""Bases: decay could only change their fixed length. How large StelLA's change is lies in `stella_S` alone."""
 
 _KEYS = {"update_proj_gap": "refresh_interval", "alpha": "scale", "proj_type": "side", "proj": "basis"}
 _SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
@@ -122,3 +129,43 @@ def check_group(group: dict[str, Any]) -> None:
                 expected="real floating-point numbers",
                 action="Train it with an optimizer of torch; complex numbers can be held as torch.view_as_real gives.",
             )
+
+
+def like_groups(members: Iterable[tuple[str, Tensor, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return groups of named parameters with equal options, in the order in which the first member appears.
+
+    Args:
+        members: (name, parameter, options of its group).
+    """
+    found: dict[tuple[tuple[str, Any], ...], list[tuple[str, Tensor]]] = {}
+    for name, parameter, options in members:
+        found.setdefault(tuple(options.items()), []).append((name, parameter))
+    return [{"params": named, **dict(options)} for options, named in found.items()]
+
+
+def projected_groups(
+    named: Iterable[tuple[str, Tensor]], projected: Container[str], rank: int | None, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Return groups of parameters that are projected or not, and decay or not.
+
+    Args:
+        named: Parameters with their names.
+        projected: Names of those that get the rank.
+        rank: Of projected groups.
+        weight_decay: Of what decays.
+    """
+    return like_groups(
+        (name, parameter, decay_of(name, parameter, weight_decay) | ({"rank": rank} if name in projected else {}))
+        for name, parameter in named
+    )
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Return whether weight decay applies: to matrices, not to biases, norms, magnitudes, scales and bases."""
+    parts = name.split(".")
+    return parts[-1] == "stella_S" or (parameter.ndim > 1 and (_MULTIPLIERS | _ORTHONORMAL).isdisjoint(parts))
+
+
+def decay_of(name: str, parameter: Tensor, weight_decay: float) -> dict[str, float]:
+    """Return the weight decay of a parameter as an option of its group: the given one, or none."""
+    return {"weight_decay": weight_decay if decays(name, parameter) else 0.0}
