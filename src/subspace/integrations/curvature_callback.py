@@ -18,14 +18,11 @@ from transformers import TrainerCallback
 
 from subspace.core.errors import ConfigError, MethodError
 from subspace.core.seeding import derive_seed
-from subspace.methods.sophia import sampled_backward
-from subspace.optim.curvature import CurvatureClipped
+from subspace.optim.curvature import CurvatureClipped, measure_curvature
 from subspace.optim.riemannian import innermost
 
 __all__ = ["CurvatureCallback", "require_curvature"]
 
-_CLIP = 1.0
-"""Norm to which the gradients of an estimate are scaled down, as in the official code."""
 _FOR_THE_LOSS = frozenset({"num_items_in_batch", "fused_lm_head"})
 """What Trainers give a model beside the batch."""
 _guards: WeakKeyDictionary[torch.optim.Optimizer, Any] = WeakKeyDictionary()
@@ -110,12 +107,9 @@ class CurvatureCallback(TrainerCallback):  # type: ignore[misc]  # transformers 
 
 
 def _measure(model: nn.Module, optimizer: Any, batch: Mapping[str, Any], seed: int) -> None:
-    """Give the optimizer the gradient on labels that the model itself draws; torch's random state stays as it was."""
+    """Measure with labels drawn from a seed; torch's random state stays as it was."""
     device = next(model.parameters()).device
     inputs = {key: value for key, value in batch.items() if key not in _FOR_THE_LOSS}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        num_samples = sampled_backward(model, inputs)
-    optimizer.clip_grad_norm_(_CLIP)
-    optimizer.update_hessian(num_samples)
-    optimizer.zero_grad()
+        measure_curvature(model, optimizer, inputs)

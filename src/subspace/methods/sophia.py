@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from subspace.core.errors import MethodError
-from subspace.methods.base import AttachContext, MethodCard, Refusal
+from subspace.methods.base import AttachContext, Hook, MethodCard, Refusal
 from subspace.methods.projected import ProjectedMethod
 from subspace.methods.projection_config import SHARED_REFUSALS, ProjectionConfig, optimizer_refusals
 from subspace.optim.settings import OptimizerSettings, ProjectionSettings
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 
     from subspace.optim.engine import SubspaceOptimizer
 
-__all__ = ["Sophia", "SophiaConfig", "sampled_backward"]
-
-_CLIP = 1.0
-"""Norm to which the gradients of the estimate are scaled down, as in the official code."""
+__all__ = ["Sophia", "SophiaConfig"]
 
 
 class SophiaConfig(ProjectionConfig):
@@ -61,7 +58,7 @@ class SophiaConfig(ProjectionConfig):
                 yield ("preset",), "without a rank"
 
 
-class Sophia(ProjectedMethod):
+class Sophia(ProjectedMethod, Hook):
     """Second-order clipped stochastic optimization; the hook is the method itself."""
 
     card = MethodCard(
@@ -113,19 +110,16 @@ class Sophia(ProjectedMethod):
         self._optimizer = optimizer = CurvatureClipped(groups, rate, betas, self.config.rho, **options)
         return optimizer
 
-    def after_step(self, model: nn.Module, step: int) -> Mapping[str, Any] | None:
+    def hooks(self) -> tuple[Hook, ...]:
+        return *super().hooks(), self
+
+    def after_step(self, model: nn.Module, step: int) -> None:
         """Estimate the curvature where it is due; the step's gradients are used up."""
-        event = super().after_step(model, step)
-        interval = self.config.hessian_interval
-        if (step - 1) % interval:
-            return event
-        batch = self._batch((step - 1) // interval)
-        self._optimizer.zero_grad()
-        num_targets = sampled_backward(model, batch)
-        self._optimizer.clip_grad_norm_(_CLIP)
-        self._optimizer.update_hessian(num_targets)
-        self._optimizer.zero_grad()
-        return event
+        from subspace.optim.curvature import measure_curvature
+
+        number, rest = divmod(step - 1, self.config.hessian_interval)
+        if not rest:
+            measure_curvature(model, self._optimizer, self._batch(number))
 
     def _batch(self, number: int) -> Mapping[str, Tensor]:
         """Return the batch of estimate `number`, counted from 0; the rows begin again after the last."""
@@ -133,24 +127,3 @@ class Sophia(ProjectedMethod):
         assert self._context.batches is not None
         batches = self._context.batches()
         return batches[number % len(batches)]
-
-
-def sampled_backward(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
-    """Differentiate the mean loss on targets drawn from the model's output; return their number."""
-    import torch
-    from torch.nn import functional
-
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    labels = batch["labels"]
-    seq2seq = bool(getattr(model.config, "is_encoder_decoder", False))
-    logits: Tensor = model(**inputs, **({"labels": labels} if seq2seq else {})).logits
-    if labels.ndim == 2:
-        logits = logits[:, -labels.shape[1] :]
-        if not seq2seq:
-            logits, labels = logits[:, :-1], labels[:, 1:]
-    kept = labels.reshape(-1) != -100
-    chosen = logits.reshape(-1, logits.shape[-1])[kept].float()
-    with torch.no_grad():
-        drawn = torch.multinomial(chosen.softmax(dim=-1), 1).squeeze(1)
-    functional.cross_entropy(chosen, drawn).backward()  # type: ignore[no-untyped-call]
-    return int(kept.sum())

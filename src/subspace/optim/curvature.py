@@ -12,11 +12,12 @@ References: Liu et al. 2023, arXiv 2305.14342, algorithm 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
@@ -26,9 +27,11 @@ from subspace.optim.slots import Bundle, Group, Plain, decay_rate
 from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
-__all__ = ["CurvatureClipped"]
+__all__ = ["CurvatureClipped", "measure_curvature"]
 
 _MOMENTS = ("exp_avg", "hessian")
+_CLIP = 1.0
+"""Norm to which the gradients of an estimate are scaled down, as in the official code."""
 
 
 class CurvatureClipped(SubspaceOptimizer):
@@ -115,3 +118,36 @@ class CurvatureClipped(SubspaceOptimizer):
         group = plain.group
         direction = self._direction(plain.state, gradient, group, plain.settings.state_bits, plain.seed)
         weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])
+
+
+def measure_curvature(model: nn.Module, optimizer: CurvatureClipped, batch: Mapping[str, Tensor]) -> None:
+    """Give an optimizer the gradient on targets that the model itself draws; gradients are used up.
+
+    Args:
+        model: A transformers model.
+        optimizer: Over its weights.
+        batch: With `labels`, which say what positions count.
+    """
+    optimizer.zero_grad()
+    num_targets = _sampled_backward(model, batch)
+    optimizer.clip_grad_norm_(_CLIP)
+    optimizer.update_hessian(num_targets)
+    optimizer.zero_grad()
+
+
+def _sampled_backward(model: nn.Module, batch: Mapping[str, Tensor]) -> int:
+    """Differentiate the mean loss on targets drawn from the model's output; return their number."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    labels = batch["labels"]
+    seq2seq = bool(getattr(model.config, "is_encoder_decoder", False))
+    logits: Tensor = model(**inputs, **({"labels": labels} if seq2seq else {})).logits
+    if labels.ndim == 2:
+        logits = logits[:, -labels.shape[1] :]
+        if not seq2seq:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+    kept = labels.reshape(-1) != -100
+    chosen = logits.reshape(-1, logits.shape[-1])[kept].float()
+    with torch.no_grad():
+        drawn = torch.multinomial(chosen.softmax(dim=-1), 1).squeeze(1)
+    functional.cross_entropy(chosen, drawn).backward()  # type: ignore[no-untyped-call]
+    return int(kept.sum())
