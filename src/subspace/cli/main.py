@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "export": ("export", "merge"),
     "predict": ("predict",),
     "chat": ("chat",),
+    "bench": ("bench",),
     "compare": ("compare",),
     "results": ("results",),
     "demo": ("demo",),

@@ -47,6 +47,8 @@ class DataConfig(Section):
     """A file, or a split of `source`, that is evaluated on."""
     validation_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training rows held out where `validation` is not given."""
+    tuning_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the training rows that is evaluated on in place of the validation rows, which are then not looked at."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field (prompt, query, response, system, history, messages, text, text_pair, label) to the file's column."""
     prompt_template: str | None = None

@@ -50,7 +50,8 @@ class Prepared:
 
 def has_validation(config: DataConfig) -> bool:
     """Return whether a recipe has validation rows: named, held out, or brought by the source."""
-    return config.validation_fraction > 0.0 or open_sources(config).validation is not None
+    shares = config.validation_fraction, config.tuning_fraction
+    return max(shares) > 0.0 or open_sources(config).validation is not None
 
 
 def prepare(config: DataConfig, tokenizer: Any, *, task: str, split: Split) -> Prepared:

@@ -24,6 +24,8 @@ _ROWS_LOOKED_AT = 1000
 """Rows whose columns decide the format."""
 _FEW_DOCUMENTS = 20
 """Below this many documents a share for validation is the end of each, not some of them."""
+_TUNING = "tuning\x1f"
+"""Put before a row's content, so that the rows held out for tuning do not depend on those held out for validation."""
 
 
 @dataclass(slots=True)
@@ -59,12 +61,12 @@ def read_split(config: DataConfig, sources: Sources, task: str, split: Split) ->
         DataError: E-DAT-001 if nothing is left; any other for a row that may not be skipped.
         SecurityError: E-SEC-003, 005 or 006.
     """
-    fraction = config.validation_fraction
-    if split == "validation" and sources.validation is not None:
+    fraction, tuning = config.validation_fraction, config.tuning_fraction
+    if split == "validation" and sources.validation is not None and tuning == 0.0:
         found = _read(config, sources.validation, task)
         found.training = _read(config, sources.train, task).training
         _remark_overlap(found)
-    elif split == "validation" and fraction == 0.0:
+    elif split == "validation" and fraction == tuning == 0.0:
         raise DataError(
             "E-DAT-001",
             where="data.validation",
@@ -73,9 +75,12 @@ def read_split(config: DataConfig, sources: Sources, task: str, split: Split) ->
         )
     else:
         found = _read(config, sources.train, task)
+        kept, held = found.usable, list[Example]()
         if sources.validation is None and fraction > 0.0:
-            kept, held = held_out(found.usable, fraction)
-            found.usable, found.training = (held if split == "validation" else kept), kept
+            kept, held = held_out(kept, fraction)
+        if tuning > 0.0:
+            kept, held = held_out(kept, tuning, _TUNING)
+        found.usable, found.training = (held if split == "validation" else kept), kept
     if not found.usable:
         raise nothing_left(split, found.num_read, found.tally)
     return found
@@ -138,11 +143,16 @@ def _skip(error: DataError, config: DataConfig, tally: Tally) -> None:
     tally.skip(error)
 
 
-def held_out(examples: list[Example], fraction: float) -> tuple[list[Example], list[Example]]:
+def held_out(examples: list[Example], fraction: float, salt: str = "") -> tuple[list[Example], list[Example]]:
     """Return the examples to train on and those to evaluate on.
 
     A row belongs to one side by the hash of its content: the same in every run, whatever rows are added, and equal rows
     stay together. Of a handful of documents the end of each is held out instead.
+
+    Args:
+        examples: All of them.
+        fraction: Share to evaluate on.
+        salt: Another one parts the rows in another way.
     """
     if examples and examples[0].kind == "document" and len(examples) < _FEW_DOCUMENTS:
         pairs = [_halves(example.text, fraction) for example in examples]
@@ -151,7 +161,7 @@ def held_out(examples: list[Example], fraction: float) -> tuple[list[Example], l
         return kept, held
     sides: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        digest = hashlib.sha256(example.content_key().encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.sha256((salt + example.content_key()).encode("utf-8", "surrogatepass")).digest()
         sides[int.from_bytes(digest[:8], "big") < fraction * 2**64].append(example)
     return sides
 

@@ -1,1 +1,1 @@
-"""Methods x tasks x seeds x models -> jobs, and the queue that runs them."""
+"""Methods x tasks x models x seeds -> jobs, run by worker processes that may be killed at any moment."""
