@@ -192,6 +192,7 @@ def test_what_the_files_do_not_tell_can_be_stated(tmp_path: Path) -> None:
     run = read(tmp_path / "a.json", tree)
     assert (run.seed, run.data, run.model) == (8, "meta-math", "meta-llama/Llama-3.2-3B")
     assert run.config["training"]["learning_rate"] == 1e-4
+    assert read(tmp_path / "b.json", suite_result()).seed == 8
     assert run.notes == ("subspace.yaml: more ignored; its sections are model, data, method, training",)
     (tmp_path / "subspace.yaml").write_text("data: [\n")
     run = read(tmp_path / "a.json", tree)
