@@ -1,6 +1,7 @@
 """Answers of a model: generated texts for prompts, class probabilities for rows.
 
-Everything is greedy and in full: the same model and prompt give the same answer, whatever else is in the batch.
+Everything is in full, and greedy unless asked otherwise: the same model and prompt give the same answer, whatever else
+is in the batch.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import Any
 import torch
 
 from subspace.core.errors import DataError, SubspaceError
-from subspace.evaluation.decoding import context_length, greedy_tokens
+from subspace.evaluation.decoding import Pick, context_length, greedy_tokens, sampled_pick
 from subspace.evaluation.inference import device_of, looking_at
 from subspace.models.templates import stop_token_ids
 
 __all__ = [
     "Answer",
     "Progress",
+    "Sampling",
     "check_prompt",
     "classify",
     "find_answers",
@@ -29,6 +31,27 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows done and of all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn where the likeliest is not wanted.
+
+    Attributes:
+        temperature: Divides the logits.
+        seeds: One per prompt: the same seed and prompt give the same answer, whatever else is in the batch.
+    """
+
+    temperature: float
+    seeds: tuple[int, ...]
+
+    def of(self, rows: Sequence[int]) -> Sampling:
+        """Return the same for some of the prompts."""
+        return Sampling(self.temperature, tuple(self.seeds[row] for row in rows))
+
+    def pick(self) -> Pick:
+        """Return the choice of tokens, its random numbers from the start."""
+        return sampled_pick(self.seeds, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +102,9 @@ def find_answers(
     *,
     keep_errors: bool = True,
     until: Sequence[str] = (),
+    sampling: Sampling | None = None,
 ) -> list[Answer]:
-    """Return the greedy answer to every prompt, in order, with its tokens.
+    """Return the answer to every prompt, in order, with its tokens; greedy unless `sampling` says how.
 
     Args:
         model: A causal or sequence-to-sequence model, plain or wrapped by PEFT.
@@ -92,6 +116,7 @@ def find_answers(
         keep_errors: A row that fails becomes an answer with an error; its batch is asked again row by row. Only running
             out of memory, and a failure of every single row, are raised: then it is not the rows that are wrong.
         until: Texts that end an answer, too; it is cut before the first of them.
+        sampling: Temperature, and a seed for every prompt.
     """
     outcomes: dict[int, Answer | Exception] = {}
     usable: list[int] = []
@@ -106,7 +131,8 @@ def find_answers(
             batch = [usable[place] for place in places]
             rows = [prompts[index] for index in batch]
             ask = _ask_each if keep_errors else _answer_batch
-            outcomes.update(zip(batch, ask(model, tokenizer, rows, max_new_tokens, until), strict=True))
+            drawn = sampling.of(batch) if sampling is not None else None
+            outcomes.update(zip(batch, ask(model, tokenizer, rows, max_new_tokens, until, drawn), strict=True))
             if progress is not None:
                 progress(len(outcomes), len(prompts))
     return _in_order(outcomes, keep_errors)
@@ -126,27 +152,41 @@ def _in_order(outcomes: Mapping[int, Answer | Exception], keep_errors: bool) -> 
 
 
 def _ask_each(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, until: Sequence[str]
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    until: Sequence[str],
+    sampling: Sampling | None,
 ) -> Sequence[Answer | Exception]:
     try:
-        return _answer_batch(model, tokenizer, prompts, max_new_tokens, until)
+        return _answer_batch(model, tokenizer, prompts, max_new_tokens, until, sampling)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if len(prompts) == 1:
             return [error]
-        return [_ask_each(model, tokenizer, [prompt], max_new_tokens, until)[0] for prompt in prompts]
+        return [
+            _ask_each(model, tokenizer, [prompt], max_new_tokens, until, sampling.of([row]) if sampling else None)[0]
+            for row, prompt in enumerate(prompts)
+        ]
 
 
 def _answer_batch(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, until: Sequence[str] = ()
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    until: Sequence[str] = (),
+    sampling: Sampling | None = None,
 ) -> list[Answer]:
     stops = stop_tokens(model, tokenizer)
     window = max((len(each.encode()) for each in until), default=0) + 1  # a model may spell it byte by byte
     room = _room(model, max(len(prompt) for prompt in prompts), max_new_tokens)
     rows: list[list[int]] = [[] for _ in prompts]
     open_rows = set(range(len(prompts)))
-    for _, tokens in zip(range(room), greedy_tokens(model, prompts), strict=False):
+    steps = greedy_tokens(model, prompts) if sampling is None else greedy_tokens(model, prompts, sampling.pick())
+    for _, tokens in zip(range(room), steps, strict=False):
         for row, token in enumerate(tokens.tolist()):
             if row not in open_rows:
                 continue

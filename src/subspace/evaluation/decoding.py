@@ -1,8 +1,9 @@
-"""Greedy decoding, one token of every row at a time, with the mask and the positions stated, never guessed.
+"""Decoding, greedy or sampled, one token of every row at a time, with the mask and the positions stated, never guessed.
 
 `generate` of transformers takes unset options from the model's own `generation_config` (sampling, repetition penalty,
 minimum length), infers a missing mask from the pad token, and under PEFT loses the positions of virtual tokens. These
-two loops know none of that: a row's tokens are the argmax of the logits its own tokens lead to.
+two loops know none of that: a row's tokens are the argmax of the logits its own tokens lead to, or drawn from their
+softmax by the row's own random numbers.
 
 b rows, t tokens of the longest prompt, p virtual tokens (0 without prompt or prefix tuning), d hidden size.
 """
@@ -10,7 +11,8 @@ b rows, t tokens of the longest prompt, p virtual tokens (0 without prompt or pr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,21 +20,46 @@ from torch import Tensor
 
 from subspace.evaluation.inference import device_of
 
-__all__ = ["context_length", "greedy_tokens"]
+__all__ = ["Pick", "context_length", "greedy_tokens", "sampled_pick"]
+
+Pick = Callable[[Tensor], Tensor]
+"""From logits (b, v) to the token of every row (b,)."""
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
+def sampled_pick(seeds: Sequence[int], temperature: float) -> Pick:
+    """Return a choice of tokens from softmax(logits / temperature), one stream of random numbers per row.
+
+    A row draws one number in [0, 1) per token and takes the token where the summed probabilities pass it, so that what
+    is sampled depends on the row's seed and not on its neighbours.
+    """
+    draws = [random.Random(seed) for seed in seeds]
+
+    def pick(logits: Tensor) -> Tensor:
+        sums = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+        drawn = torch.tensor([[each.random()] for each in draws], dtype=sums.dtype, device=sums.device)
+        return torch.searchsorted(sums, drawn * sums[:, -1:], right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+
+    return pick
 
 
 @torch.no_grad()
-def greedy_tokens(model: Any, prompts: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+def greedy_tokens(model: Any, prompts: Sequence[Sequence[int]], pick: Pick = _likeliest) -> Iterator[Tensor]:
     """Yield the next token of every prompt (b,), then the next, without end; the caller stops.
 
-    Take its values while the model is in evaluation mode (`looking_at`).
+    Take its values while the model is in evaluation mode (`looking_at`). `pick` chooses where not the likeliest.
     """
     base, virtual, num_virtual = _virtual_tokens(model, len(prompts))
     loop = _continue_answer if base.config.is_encoder_decoder else _continue_prompt
-    yield from loop(base, prompts, virtual, num_virtual)
+    yield from loop(base, prompts, virtual, num_virtual, pick)
 
 
-def _continue_prompt(base: Any, prompts: Sequence[Sequence[int]], virtual: Any, num_virtual: int) -> Iterator[Tensor]:
+def _continue_prompt(
+    base: Any, prompts: Sequence[Sequence[int]], virtual: Any, num_virtual: int, pick: Pick
+) -> Iterator[Tensor]:
     device = device_of(base)
     ids, mask = _padded(prompts, "left", device)
     # A row's real tokens count on from the virtual ones, wherever its padding ends.
@@ -53,14 +80,16 @@ def _continue_prompt(base: Any, prompts: Sequence[Sequence[int]], virtual: Any, 
         if "position_ids" in accepted:
             inputs["position_ids"] = positions
         output = base(**inputs, **last_only, attention_mask=mask, past_key_values=cache, use_cache=True)
-        tokens = output.logits[:, -1].argmax(dim=-1)
+        tokens = pick(output.logits[:, -1])
         yield tokens
         cache, inputs = output.past_key_values, {"input_ids": tokens[:, None]}
         positions = positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
 
 
-def _continue_answer(base: Any, prompts: Sequence[Sequence[int]], virtual: Any, num_virtual: int) -> Iterator[Tensor]:
+def _continue_answer(
+    base: Any, prompts: Sequence[Sequence[int]], virtual: Any, num_virtual: int, pick: Pick
+) -> Iterator[Tensor]:
     device = device_of(base)
     ids, mask = _padded(prompts, "right", device)
     embedded = base.get_input_embeddings()(ids)
@@ -80,7 +109,7 @@ def _continue_answer(base: Any, prompts: Sequence[Sequence[int]], virtual: Any, 
             past_key_values=cache,
             use_cache=True,
         )
-        tokens, cache = output.logits[:, -1].argmax(dim=-1), output.past_key_values
+        tokens, cache = pick(output.logits[:, -1]), output.past_key_values
         yield tokens
 
 

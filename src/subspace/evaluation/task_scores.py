@@ -26,6 +26,7 @@ from subspace.evaluation.likelihood import (
     longest_input,
     rolling_log_likelihoods,
 )
+from subspace.evaluation.sandbox.program import Execution, Program
 from subspace.evaluation.score import Item, Scores
 from subspace.evaluation.tasks.base import Doc, Task
 from subspace.evaluation.tasks.documents import Documents
@@ -43,7 +44,7 @@ class Subject:
         task: causal_lm, seq2seq or classification.
         labels: Names of its classes, where it has a classification head.
         batch_size: Inputs at once.
-        run_program: Runs a program in the sandbox and tells whether it ended well; None where that is not allowed.
+        run_program: Runs a program in the sandbox and tells what came of it; None where that is not allowed.
         progress: Called with steps done and steps in all.
     """
 
@@ -52,7 +53,7 @@ class Subject:
     task: str
     labels: tuple[str, ...] = ()
     batch_size: int = 32
-    run_program: Callable[[str], Any] | None = None
+    run_program: Callable[[Program], Execution] | None = None
     progress: Progress | None = field(default=None, compare=False)
 
 

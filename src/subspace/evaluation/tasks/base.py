@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from subspace.core.errors import DataError
+from subspace.evaluation.sandbox.program import Program
 
 __all__ = ["Doc", "Kind", "Layout", "Source", "Task"]
 
@@ -81,7 +82,7 @@ class Task:
         labels: Names of the classes of such a head, by index; `choices` has the words that a language model says.
         grade: From document and generated text to the value of every metric.
         read: What is taken out of a generated text as the answer, for the eye; None where nothing is found.
-        program: From document and completion to the program whose clean end is a pass (`code`).
+        program: From document and completion to the program under test, and its tests (`code`).
         description: Text before everything, by document.
         group: Shots are taken from documents of the same group only; `limit` counts per group.
         identify: A name for a document that is stable over runs, from it and its index in its group.
@@ -110,7 +111,7 @@ class Task:
     labels: tuple[str, ...] = ()
     grade: Callable[[Doc, str], Mapping[str, float]] | None = None
     read: Callable[[str], str | None] | None = None
-    program: Callable[[Doc, str], str] | None = None
+    program: Callable[[Doc, str], Program] | None = None
     description: Callable[[Doc], str] = lambda doc: ""
     group: Callable[[Doc], str] = lambda doc: ""
     identify: Callable[[Doc, int], str] | None = None

@@ -24,6 +24,8 @@ _TASKS = Registry(
         "winogrande": f"{_ROOM}.winogrande:TASK",
         "gsm8k": f"{_ROOM}.gsm8k:TASK",
         "glue": f"{_ROOM}.glue:glue",
+        "humaneval": f"{_ROOM}.humaneval:TASK",
+        "mbpp": f"{_ROOM}.mbpp:TASK",
         "rouge": f"{_ROOM}.rouge:TASK",
         "perplexity": f"{_ROOM}.perplexity:TASK",
     },
