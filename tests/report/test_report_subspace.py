@@ -17,12 +17,13 @@ from subspace.report.groups import group_runs
 from subspace.report.heat import energy_maps, energy_range, module_place
 from subspace.report.lines import subspace_charts
 from subspace.report.load import read_run, read_runs
-from subspace.report.page import write_page
+from subspace.report.page.document import write_page
 from subspace.report.record import RunRecord
 from subspace.report.refreshes import FIGURES, captured_by_weight, figure_points, read_refreshes
 from subspace.report.series import pick_scale
-from subspace.report.strings import STRINGS
+from subspace.report.study import study
 from subspace.report.subspace_pictures import energy_picture, subspace_curves
+from subspace.report.words.strings import STRINGS
 
 MakeRun = Callable[..., Path]
 
@@ -79,6 +80,11 @@ def two_runs(make_run: MakeRun, tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
+def section_of(text: str, name: str) -> str:
+    start = text.index(f'<section id="{name}">')
+    return text[start : text.index("</section>", start)]
+
+
 def test_a_line_is_the_mean_over_weights_each_as_of_its_latest_refresh() -> None:
     found = read_refreshes(
         [
@@ -131,7 +137,7 @@ def test_what_makes_no_sense_is_left_out(record: dict[str, Any], make_run: MakeR
     found = compare([folder], tmp_path / "out")
     assert all(figure_points(read_run(folder).refreshes, figure) == ([], []) for figure in FIGURES)
     assert (found.subspace, found.energy) == (None, None)
-    assert TEXT["subspace"] not in found.page.read_text(encoding="utf-8")
+    assert 'id="subspace"' not in found.page.read_text(encoding="utf-8")
 
 
 def test_rounding_beyond_the_range_is_moved_into_it() -> None:
@@ -149,7 +155,7 @@ def test_a_torn_record_costs_itself_only(make_run: MakeRun) -> None:
 def test_the_page_shows_every_figure_for_the_runs_that_have_it(two_runs: Path, tmp_path: Path) -> None:
     text = compare([two_runs], tmp_path / "out").page.read_text(encoding="utf-8")
     page = Page(text)
-    section = text[text.index(f"<h2>{TEXT['subspace']}</h2>") : text.index(f"<h2>{TEXT['cost']}</h2>")]
+    section = section_of(text, "subspace")
     for figure in FIGURES:
         for word in (TEXT[f"figure_{figure.key}"], TEXT[f"about_{figure.key}"]):
             assert section.count(word) >= 1, word
@@ -161,7 +167,7 @@ def test_the_page_shows_every_figure_for_the_runs_that_have_it(two_runs: Path, t
     names = {words.get("href") for tag, words in page.tags if tag == "a"}
     assert {"subspace.png", "captured_energy.png", "refreshes.csv"} <= names
     assert all((tmp_path / "out" / str(name)).is_file() for name in names)
-    assert not {"script", "img", "iframe"} & {tag for tag, _ in page.tags}
+    assert not {"img", "iframe"} & {tag for tag, _ in page.tags}
     assert "url(" not in text
     assert "http" not in text.replace("http-equiv", "")
 
@@ -169,7 +175,7 @@ def test_the_page_shows_every_figure_for_the_runs_that_have_it(two_runs: Path, t
 def test_runs_without_refreshes_show_none_of_it(make_run: MakeRun, tmp_path: Path) -> None:
     found = compare([make_run()], tmp_path / "out")
     assert (found.subspace, found.energy, found.refreshes) == (None, None, None)
-    assert TEXT["subspace"] not in found.page.read_text(encoding="utf-8")
+    assert 'id="subspace"' not in found.page.read_text(encoding="utf-8")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "index.html", "tidy.csv", "summary.csv", "loss_curves.png",
     }  # fmt: skip
@@ -191,9 +197,9 @@ def test_points_are_marked_where_they_are_few(make_run: MakeRun, tmp_path: Path)
     few = add(make_run("few"), whole_run())
     many = add(make_run("many", steps=60), [refresh(step, {"w": figures(2, 0.5)}) for step in range(1, 60)])
     for folder, marked in ((few, True), (many, False)):
-        write_page([read_run(folder)], tmp_path / "page.html")
+        write_page(study([read_run(folder)]), tmp_path / "page.html")
         text = (tmp_path / "page.html").read_text(encoding="utf-8")
-        section = text[text.index(f"<h2>{TEXT['subspace']}</h2>") : text.index(f"<h2>{TEXT['cost']}</h2>")]
+        section = section_of(text, "subspace")
         assert ('class="point' in section) == marked
 
 
@@ -210,7 +216,7 @@ def test_the_axis_of_a_share_stays_in_its_range_and_does_not_magnify_noise() -> 
 def test_a_run_that_reached_the_end_is_named_at_the_edge(make_run: MakeRun, tmp_path: Path) -> None:
     add(make_run("whole", method="galore", steps=40), whole_run())
     add(make_run("early", method="fira", steps=31, finished=False), whole_run())
-    chart = subspace_charts(group_runs(read_runs([tmp_path / "outputs"])), TEXT)[0]
+    chart = subspace_charts(group_runs(read_runs([tmp_path / "outputs"])))[0]
     assert {end.group.label: end.step for end in chart.ends} == {"galore": None, "fira": 31}
 
 
@@ -263,12 +269,12 @@ def test_runs_of_a_group_share_a_map_of_their_means() -> None:
 @pytest.mark.parametrize(("layers", "numbers"), [(8, True), (9, False)])
 def test_cells_hold_numbers_where_there_is_room(layers: int, numbers: bool, make_run: MakeRun, tmp_path: Path) -> None:
     record = read_run(add(make_run(method="galore"), whole_run(layers)))
-    write_page([record], tmp_path / "page.html")
+    write_page(study([record]), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    cells = re.findall(r'<i class="[a-z]*" style="--v:(\d+)%" title="([^"]+)">([\d.]*)</i>', text)
+    cells = re.findall(r'<i class="[a-z]*" style="--v:(\d+)%" data-tip="([^"]+)">([\d.]*)</i>', text)
     assert len(cells) == 2 * layers
     assert {heat for heat, _, _ in cells} >= {"0", "100"}
-    assert ("0", "q_proj, layer 0: 50.00 %", "50.0" if numbers else "") in cells
+    assert ("0", "q_proj, 0: 50.00 %", "50.0" if numbers else "") in cells
     assert all(bool(shown) == numbers for _, _, shown in cells)
     Page(text)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from subspace.report.groups import LIGHT, Group
 from subspace.report.lines import Chart, End, Line
 from subspace.report.series import spread
+from subspace.report.words.phrase import plain
+from subspace.report.words.strings import words
 from subspace.runs.durable import replace_file
 
 if TYPE_CHECKING:
@@ -57,14 +59,18 @@ def write_picture(path: Path, inches: tuple[float, float], draw: Callable[[Figur
     replace_file(path, [image.getvalue()])
 
 
-def draw_chart(axes: Axes, chart: Chart, text: Mapping[str, str], family: list[str], points: float) -> None:
+def draw_chart(axes: Axes, chart: Chart, language: str, family: list[str], points: float) -> None:
     """Draw a chart of lines; `points` is the height of the axes, by which names are kept apart."""
     for line in chart.lines:
+        if line.low:
+            axes.fill_between(
+                line.steps, line.low, line.high, color=colour(line.group), alpha=0.16, linewidth=0, zorder=1
+            )
         if line.smoothed:
             axes.plot(line.steps, line.values, color=colour(line.group), alpha=0.22, linewidth=0.7, zorder=2)
         _draw_line(axes, line, marked=chart.marked(line) or len(line.steps) == 1)
     _frame(axes, chart, family)
-    _caption(axes, chart, text, family)
+    _caption(axes, chart, language, family)
     ends = chart.ends
     _name_lines(axes, [end for end in ends if end.step is None], chart, family, points)
     for end in ends:
@@ -78,7 +84,7 @@ def _draw_line(axes: Axes, line: Line, *, marked: bool) -> None:
         line.line,
         color=colour(line.group),
         linestyle=_DASHES[line.group.index // len(LIGHT) % len(_DASHES)],
-        linewidth=1.9 if len(line.group.records) == 1 else 1.2,
+        linewidth=1.9,
         marker="o" if marked else None,
         markersize=4.2,
         markeredgecolor="white",
@@ -106,10 +112,11 @@ def _frame(axes: Axes, chart: Chart, family: list[str]) -> None:
     axes.spines["bottom"].set_color("#b9c1cb")
 
 
-def _caption(axes: Axes, chart: Chart, text: Mapping[str, str], family: list[str]) -> None:
+def _caption(axes: Axes, chart: Chart, language: str, family: list[str]) -> None:
+    text = words(language)
     smoothed = text["smoothed_note"] if chart.smoothed else ""
     axes.set_title(
-        chart.title,
+        plain(chart.title, language),
         loc="left",
         fontsize=11.5,
         fontweight="bold",
@@ -118,7 +125,7 @@ def _caption(axes: Axes, chart: Chart, text: Mapping[str, str], family: list[str
         pad=24 if chart.hint else 10,
     )
     if chart.hint:
-        told = "; ".join(filter(None, (chart.hint, smoothed)))
+        told = "; ".join(filter(None, (plain(chart.hint, language), smoothed)))
         axes.annotate(
             told,
             (0, 1),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from subspace.report.curves import loss_curves
-from subspace.report.load import read_runs
-from subspace.report.page import write_page
+from subspace.report.page.document import write_page
 from subspace.report.record import RunRecord
+from subspace.report.study import Study, study_of
 from subspace.report.subspace_pictures import energy_picture, subspace_curves
 from subspace.report.tables import summary_rows, write_refreshes, write_summary, write_tidy
 from subspace.runs.durable import disk_errors
@@ -22,7 +23,7 @@ class Comparison:
     """What `compare` wrote.
 
     Attributes:
-        records: The runs, in the order in which they are shown.
+        study: The runs in order, and the verdict on them.
         page: The HTML page.
         tidy: Every logged number in long form, as CSV.
         summary: One line per run, as CSV.
@@ -33,7 +34,7 @@ class Comparison:
         notes: What was missing or ignored, run by run.
     """
 
-    records: tuple[RunRecord, ...]
+    study: Study
     page: Path
     tidy: Path
     summary: Path
@@ -43,20 +44,38 @@ class Comparison:
     refreshes: Path | None
     notes: tuple[str, ...]
 
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """The runs, in the order in which they are shown."""
+        return self.study.records
 
-def compare(paths: Iterable[Path], out: Path, *, language: str = "en") -> Comparison:
+
+def compare(
+    paths: Iterable[Path],
+    out: Path,
+    *,
+    language: str = "en",
+    reference: str | None = None,
+    metric: str | None = None,
+) -> Comparison:
     """Read the runs in or below `paths` and write their comparison into the folder `out`.
 
     Args:
         paths: Run folders, or folders that hold run folders.
         out: Made if absent; an earlier comparison in it is replaced file by file, other files stay.
-        language: Of page and picture.
+        language: Of the pictures and of the page as it opens; "en" or "zh".
+        reference: The arm that all others are held against; None compares all pairs.
+        metric: What speaks for every task that has it.
 
     Raises:
         DataError: E-DAT-001 if a path holds no run.
+        UsageError: E-CLI-001 if there is no such arm or metric.
         ResourceError: E-RES-002 if `out` cannot be written.
     """
-    records = read_runs(paths)
+    listed = list(paths)
+    command = _command(listed, out, language, reference, metric)
+    found = study_of(listed, reference=reference, metric=metric, command=command)
+    records = found.records
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     tidy, summary, page = out / "tidy.csv", out / "summary.csv", out / "index.html"
@@ -66,10 +85,10 @@ def compare(paths: Iterable[Path], out: Path, *, language: str = "en") -> Compar
     files = {summary.name: "file_summary", tidy.name: "file_tidy"} | {
         path.name: f"file_{key}" for key, path in further.items()
     }
-    write_page(records, page, files=files, language=language)
+    write_page(found, page, files=files, language=language)
     notes = tuple(f"{record.name}: {note}" for record in records for note in record.notes)
     return Comparison(
-        tuple(records),
+        found,
         page,
         tidy,
         summary,
@@ -79,6 +98,14 @@ def compare(paths: Iterable[Path], out: Path, *, language: str = "en") -> Compar
         further.get("refreshes"),
         notes,
     )
+
+
+def _command(paths: Iterable[Path], out: Path, language: str, reference: str | None, metric: str | None) -> str:
+    words = ["subspace", "compare", *map(str, paths), "--out", str(out)]
+    words += ["--reference", reference] if reference else []
+    words += ["--metric", metric] if metric else []
+    words += ["--language", language] if language != "en" else []
+    return shlex.join(words)
 
 
 def _further(records: Sequence[RunRecord], out: Path, language: str) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from subspace.report.axes import draw_chart, fonts, write_picture
 from subspace.report.groups import group_runs
 from subspace.report.lines import loss_charts
 from subspace.report.record import RunRecord
-from subspace.report.strings import words
+from subspace.report.words.strings import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def loss_curves(records: Sequence[RunRecord], path: Path, *, language: str = "en
     """
     text = words(language)
     groups = group_runs(records)
-    charts = loss_charts(groups, text)
+    charts = loss_charts(groups)
     if not charts:
         raise DataError(
             "E-DAT-001", where=str(path), found="no run has logged a loss", action="Name runs that have trained."
@@ -49,6 +49,6 @@ def loss_curves(records: Sequence[RunRecord], path: Path, *, language: str = "en
 
     def draw(figure: Figure) -> None:
         for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
-            draw_chart(axes, chart, text, family, _AXES_POINTS)
+            draw_chart(axes, chart, language, family, _AXES_POINTS)
 
     write_picture(path, (5.4 * len(charts), 3.5), draw)

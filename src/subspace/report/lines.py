@@ -5,7 +5,7 @@ The page draws them as HTML, the pictures as PNG; both show the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from subspace.report.groups import Group
 from subspace.report.record import RunRecord
 from subspace.report.refreshes import FIGURES, Figure, figure_points
 from subspace.report.series import Scale, pick_scale, smooth, step_scale
+from subspace.report.words.phrase import Said, say
 
 __all__ = ["Chart", "End", "Line", "loss_charts", "subspace_charts"]
 
@@ -24,14 +25,16 @@ _MARKED_UP_TO = 40
 
 @dataclass(frozen=True)
 class Line:
-    """One run in a chart.
+    """One arm in a chart.
 
     Attributes:
         group: Whose colour and name it has.
         steps: Optimizer steps.
-        values: As logged.
+        values: As logged; of several seeds their mean.
         line: What the eye follows: the values, or the values smoothed.
-        reach: Last step of the run.
+        reach: Last step of the longest run.
+        low: Lowest seed at each step; empty with one run.
+        high: Highest seed.
     """
 
     group: Group
@@ -39,6 +42,8 @@ class Line:
     values: list[float]
     line: list[float]
     reach: int
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
     @property
     def smoothed(self) -> bool:
@@ -67,15 +72,15 @@ class Chart:
         title: What is shown.
         lines: At least one.
         scale: The vertical axis.
-        hint: How to read it, or "".
+        hint: How to read it.
         marks: Every point is marked where they are few.
         form: Writes a tick.
     """
 
-    title: str
+    title: Said
     lines: tuple[Line, ...]
     scale: Scale
-    hint: str = ""
+    hint: Said | None = None
     marks: bool = False
     form: Callable[[float], str] = "{:g}".format
 
@@ -107,28 +112,28 @@ class Chart:
         return self.marks and len(line.steps) <= _MARKED_UP_TO
 
 
-def loss_charts(groups: Sequence[Group], text: Mapping[str, str]) -> list[Chart]:
+def loss_charts(groups: Sequence[Group]) -> list[Chart]:
     """Return training and validation loss, as far as any run has logged them."""
     charts = []
     for event, title in (("step", "train_loss"), ("eval", "validation_loss")):
         follow = smooth if event == "step" else list
         lines = _lines(groups, partial(_losses, event), follow)
         if lines:
-            drawn = [value for line in lines for value in line.line]
-            charts.append(Chart(text[title], lines, pick_scale(drawn), marks=event == "eval"))
+            drawn = [value for line in lines for values in (line.line, line.low, line.high) for value in values]
+            charts.append(Chart(say(title), lines, pick_scale(drawn), marks=event == "eval"))
     return charts
 
 
-def subspace_charts(groups: Sequence[Group], text: Mapping[str, str]) -> list[Chart]:
+def subspace_charts(groups: Sequence[Group]) -> list[Chart]:
     """Return a chart for every figure of refreshes that any run has logged."""
     charts = []
     for figure in FIGURES:
         follow = smooth if figure.key == "refresh_seconds" else list
         lines = _lines(groups, partial(_figures, figure), follow)
         if lines:
-            values = [value for line in lines for value in line.line]
+            values = [value for line in lines for drawn in (line.line, line.low, line.high) for value in drawn]
             scale = pick_scale(values, within=figure.within, from_zero=figure.from_zero)
-            title, hint = text[f"figure_{figure.key}"], text[f"about_{figure.key}"]
+            title, hint = say(f"figure_{figure.key}"), say(f"about_{figure.key}")
             charts.append(Chart(title, lines, scale, hint, marks=True, form=figure.form))
     return charts
 
@@ -148,8 +153,25 @@ def _lines(
 ) -> tuple[Line, ...]:
     lines = []
     for group in groups:
-        for record in group.records:
-            steps, values = points(record)
-            if steps:
-                lines.append(Line(group, steps, values, follow(values), record.last_step))
+        runs = [(steps, values) for steps, values in map(points, group.records) if steps]
+        if not runs:
+            continue
+        reach = max(record.last_step for record in group.records)
+        if len(runs) == 1:
+            steps, values = runs[0]
+            lines.append(Line(group, steps, values, follow(values), reach))
+        else:
+            lines.append(_seeds(group, [(steps, follow(values)) for steps, values in runs], reach))
     return tuple(lines)
+
+
+def _seeds(group: Group, runs: Sequence[tuple[list[int], list[float]]], reach: int) -> Line:
+    """Return the mean over runs and the band that they fill, at the steps that at least half of them have."""
+    found: dict[int, list[float]] = {}
+    for steps, values in runs:
+        for step, value in zip(steps, values, strict=True):
+            found.setdefault(step, []).append(value)
+    steps = sorted(step for step, values in found.items() if 2 * len(values) >= len(runs))
+    mean = [sum(found[step]) / len(found[step]) for step in steps]
+    low, high = (tuple(end(found[step]) for step in steps) for end in (min, max))
+    return Line(group, steps, mean, mean, reach, low, high)

@@ -71,7 +71,7 @@ class RunRecord:
             ended = next((r.get("outcome") for r in reversed(self.log) if r.get("event") == "run_end"), None)
         return _text(ended) or "unfinished"
 
-    @property
+    @cached_property
     def last_step(self) -> int:
         return max((int(step) for record in self.log if (step := number(record.get("step"))) is not None), default=0)
 
@@ -94,6 +94,17 @@ class RunRecord:
     @property
     def measured_peak_bytes(self) -> int | None:
         return _whole(self._summary.get("measured_peak_bytes"))
+
+    @property
+    def num_tokens(self) -> int | None:
+        """Input tokens that were trained on."""
+        logged = (number(record.get("num_tokens")) for record in reversed(self.log) if record.get("event") == "step")
+        return _whole(self._summary.get("num_tokens"), next((tokens for tokens in logged if tokens is not None), None))
+
+    @property
+    def run_flops(self) -> int | None:
+        """Floating-point operations of the whole run, as planned for rows of full length."""
+        return _whole(self.plan.get("run_flops"))
 
     @property
     def seconds(self) -> float | None:
@@ -121,8 +132,8 @@ class RunRecord:
     def series(self, event: str, key: str, split: str | None = None) -> tuple[list[int], list[float]]:
         """Return the steps and values of one quantity over the run, finite ones only, in order of steps."""
         points = []
-        for record in self.log:
-            if record.get("event") != event or (split is not None and record.get("split") != split):
+        for record in self._by_event.get(event, ()):
+            if split is not None and record.get("split") != split:
                 continue
             step, value = number(record.get("step")), number(record.get(key))
             if step is not None and value is not None:
@@ -131,11 +142,20 @@ class RunRecord:
         return [step for step, _ in points], [value for _, value in points]
 
     @cached_property
+    def _by_event(self) -> Mapping[Any, Sequence[Mapping[str, Any]]]:
+        found: dict[Any, list[Mapping[str, Any]]] = {}
+        for record in self.log:
+            event = record.get("event")
+            if isinstance(event, str):
+                found.setdefault(event, []).append(record)
+        return found
+
+    @cached_property
     def refreshes(self) -> tuple[Refresh, ...]:
         """New bases, in order of steps."""
         return tuple(read_refreshes(self.log))
 
-    @property
+    @cached_property
     def _start(self) -> Mapping[str, Any]:
         return next((record for record in self.log if record.get("event") == "run_start"), {})
 

@@ -11,9 +11,9 @@ from subspace.report.axes import INK, PALE, colour, draw_chart, fonts, write_pic
 from subspace.report.groups import group_runs
 from subspace.report.heat import NUMBERS_UP_TO, EnergyMap, energy_maps, energy_range
 from subspace.report.lines import subspace_charts
+from subspace.report.page.stylesheet import COLD, HEAT
 from subspace.report.record import RunRecord
-from subspace.report.strings import words
-from subspace.report.stylesheet import COLD, HEAT
+from subspace.report.words.strings import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def subspace_curves(records: Sequence[RunRecord], path: Path, *, language: str =
         ResourceError: E-RES-002 if the disk refuses.
     """
     text, groups = words(language), group_runs(records)
-    charts = subspace_charts(groups, text)
+    charts = subspace_charts(groups)
     if not charts:
         return False
     family, rows = fonts(groups, text), math.ceil(len(charts) / 2)
@@ -40,7 +40,7 @@ def subspace_curves(records: Sequence[RunRecord], path: Path, *, language: str =
     def draw(figure: Figure) -> None:
         places = figure.subplots(rows, 2, squeeze=False).ravel()
         for axes, chart in zip(places, charts, strict=False):
-            draw_chart(axes, chart, text, family, _AXES_POINTS)
+            draw_chart(axes, chart, language, family, _AXES_POINTS)
         for axes in places[len(charts) :]:
             axes.set_axis_off()
 

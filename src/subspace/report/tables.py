@@ -60,15 +60,16 @@ class SummaryRow:
     seconds: float | None
 
 
-def main_metric(records: Iterable[RunRecord]) -> str | None:
+def main_metric(records: Iterable[RunRecord], split: str | None = None) -> str | None:
     """Return the metric that most runs were scored by; among equals the one that says most about answers.
 
-    Without any score None, although runs may have logged a validation loss.
+    Without any score None, although runs may have logged a validation loss. Without a split, the one that speaks for a
+    run counts.
     """
-    records = list(records)
-    named = {name for record in records for name in record.scores}
+    found = [record.scores if split is None else record.metrics.get(split, {}) for record in records]
+    named = {name for scores in found for name in scores}
     order = [*(name for name in _PREFERRED if name in named), *sorted(named - set(_PREFERRED))]
-    return max(order, key=lambda name: sum(name in record.scores for record in records), default=None)
+    return max(order, key=lambda name: sum(name in scores for scores in found), default=None)
 
 
 def summary_rows(records: Sequence[RunRecord]) -> list[SummaryRow]:

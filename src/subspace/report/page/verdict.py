@@ -1,0 +1,291 @@
+"""The head of the page: the verdict in words, readable in five seconds, and what it would take to tell more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from subspace.report.measures import Measure
+from subspace.report.page.remarks import sentence
+from subspace.report.score_tables import Scored
+from subspace.report.study import Study, comparison_of
+from subspace.report.words.phrase import Listed, Phrase, Said, Strong, both, listed, plain, say
+from subspace.statistics.findings import Power, TaskVerdict
+
+__all__ = ["Standing", "head", "lines", "standing", "title"]
+
+_SHARE_UP_TO = 3
+"""Leaders that the title names."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How arms stand to the one that the verdict is about: the best, or the reference.
+
+    Attributes:
+        about: That arm.
+        ahead: Arms decided to be better; always empty where it is about the best.
+        level: Arms not told apart from it.
+        behind: Arms decided to be worse, best first.
+    """
+
+    about: str
+    ahead: tuple[str, ...]
+    level: tuple[str, ...]
+    behind: tuple[str, ...]
+
+    @property
+    def leaders(self) -> tuple[str, ...]:
+        return (self.about, *self.level)
+
+
+def standing(task: TaskVerdict, reference: str | None) -> Standing:
+    """Return how all arms stand to the best one, or to the reference."""
+    about = reference or task.ranking[0].arm
+    ahead: list[str] = []
+    level: list[str] = []
+    behind: list[str] = []
+    for rank in task.ranking:
+        found = comparison_of(task, rank.arm, about)
+        if rank.arm == about or found is None:
+            continue
+        {rank.arm: ahead, None: level, about: behind}[found.decided].append(rank.arm)
+    return Standing(about, tuple(ahead), tuple(level), tuple(behind))
+
+
+def title(study: Study) -> Phrase:
+    """Return the headline."""
+    judged = [task for scored in study.scored if (task := study.verdict_on(scored)) is not None]
+    if not judged:
+        return _bare_title(study)
+    if study.reference is not None:
+        return _title_against(study.reference, judged)
+    found = [standing(task, None) for task in judged]
+    if len(found) == 1:
+        return _title_of_one(found[0])
+    always = set(found[0].leaders).intersection(*(one.leaders for one in found[1:]))
+    order = [arm for arm in found[0].leaders if arm in always]
+    if not order:
+        return say("title_no_leader", count=len(found))
+    if all(len(one.leaders) == 1 for one in found):
+        return say("title_best_on_all", arm=order[0], count=len(found))
+    if not any(one.behind for one in found):
+        return say("title_none")
+    key = "title_leads_on_all" if len(order) == 1 else "title_lead_on_all"
+    return say(key, arms=listed(order, _SHARE_UP_TO + 1), count=len(found))
+
+
+def _bare_title(study: Study) -> Phrase:
+    if len(study.records) == 1:
+        return say("title_run", run=study.records[0].name)
+    top = _leading(study)
+    return say("title_bare", arm=top) if top else say("title_runs", count=len(study.records))
+
+
+def _leading(study: Study) -> str | None:
+    """Return the arm with the highest mean on the one task there is."""
+    if len(study.scored) != 1 or len(study.scored[0].scores) < 2:
+        return None
+    return _means(study.scored[0])[0][0]
+
+
+def _means(scored: Scored) -> list[tuple[str, float]]:
+    sign = -1 if scored.higher_is_better else 1
+    means = [(arm, sum(runs.values()) / len(runs)) for arm, runs in scored.scores.items()]
+    return sorted(means, key=lambda pair: sign * pair[1])
+
+
+def _title_of_one(found: Standing) -> Phrase:
+    if not found.behind:
+        return say("title_none")
+    if not found.level:
+        return say("title_best", arm=found.about)
+    if len(found.leaders) <= _SHARE_UP_TO:
+        return say("title_shared", arms=listed(found.leaders))
+    return say("title_shared_by_many", arm=found.about, count=len(found.level))
+
+
+def _title_against(reference: str, judged: Sequence[TaskVerdict]) -> Phrase:
+    found = [standing(task, reference) for task in judged]
+    better = list(dict.fromkeys(arm for one in found for arm in one.ahead))
+    worse = list(dict.fromkeys(arm for one in found for arm in one.behind))
+    if better:
+        return say("title_beats" if len(better) == 1 else "title_beat", arms=listed(better, 4), reference=reference)
+    if worse:
+        return say("title_unbeaten", reference=reference)
+    return say("title_no_difference", reference=reference)
+
+
+def head(study: Study) -> str:
+    """Return the head of the page."""
+    told = [
+        f"<div><dt>{both(name)}</dt><dd>{both(*sentences)}</dd></div>" for name, sentences in lines(study) if sentences
+    ]
+    cautions = "".join(f"<li>{both(caution)}</li>" for caution in warnings(study))
+    return (
+        f'<header><h1>{both(title(study))}</h1><dl class="glance">{"".join(told)}</dl>'
+        f"{f'<ul class=caution>{cautions}</ul>' if cautions else ''}{_facts(study)}</header>"
+    )
+
+
+def lines(study: Study) -> list[tuple[Said, list[Said]]]:
+    """Return the verdict as lines: what each is about, and its sentences."""
+    found: list[tuple[Said, list[Said]]] = []
+    several = len(study.scored) > 1
+    for scored in study.scored:
+        task, measure = study.verdict_on(scored), study.measure(scored)
+        if task is None:
+            found.append((scored.name if several else say("line_scores"), _bare(study, scored, measure)))
+            continue
+        if several:
+            found.append((scored.name, [*_result(task, study, scored, measure), power_line(task.power, measure)]))
+            continue
+        one = standing(task, study.reference)
+        names = ("line_reference", "line_ahead", "line_level_reference", "line_behind") if study.reference else (
+            "line_leads", "line_ahead", "line_level", "line_behind"
+        )  # fmt: skip
+        found.append((say(names[0]), [_score(task, one.about, scored, measure)]))
+        found += [
+            (say(names[1]), _gaps(task, one.about, one.ahead, measure)),
+            (say(names[2]), [listed([Strong(arm) for arm in one.level])] if one.level else []),
+            (say(names[3]), _gaps(task, one.about, one.behind, measure)),
+            (say("line_power"), [power_line(task.power, measure)]),
+        ]
+    return found or [(say("line_scores"), _unscored(study))]
+
+
+def _result(task: TaskVerdict, study: Study, scored: Scored, measure: Measure) -> list[Said]:
+    """Return the verdict on one of several tasks, in sentences."""
+    one = standing(task, study.reference)
+    told: list[Said] = [_score(task, one.about, scored, measure)]
+    if one.ahead:
+        told.append(say("sentence_ahead", gaps=_gaps(task, one.about, one.ahead, measure)[0]))
+    if one.level:
+        told.append(say("sentence_level", arms=listed([Strong(arm) for arm in one.level])))
+    if one.behind:
+        told.append(say("sentence_behind", gaps=_gaps(task, one.about, one.behind, measure)[0]))
+    return told
+
+
+def _score(task: TaskVerdict, arm: str, scored: Scored, measure: Measure) -> Phrase:
+    rank = next(rank for rank in task.ranking if rank.arm == arm)
+    fields = {
+        "arm": Strong(arm),
+        "score": measure.value(rank.mean),
+        "metric": measure.name,
+        "data": amounts(rank.num_seeds, task.num_items),
+    }
+    if not math.isfinite(rank.interval.low + rank.interval.high):
+        return say("score_alone", **fields)
+    return say("score_with_interval", interval=measure.span(rank.interval.low, rank.interval.high), **fields)
+
+
+def amounts(seeds: int, items: int) -> Said:
+    """Return how many seeds and items a number rests on."""
+    counted = say("seeds_one" if seeds == 1 else "seeds_many", count=seeds)
+    return counted if items < 2 else say("seeds_and_items", seeds=counted, items=f"{items:,}")
+
+
+def _gaps(task: TaskVerdict, about: str, arms: Sequence[str], measure: Measure) -> list[Said]:
+    """Return how far each arm is from the one spoken of, as a part of a sentence."""
+    told: list[Said] = []
+    for arm in arms:
+        found = comparison_of(task, arm, about)
+        if found is not None:
+            gap, low, high = found.interval.estimate, found.interval.low, found.interval.high
+            turned = (gap, low, high) if gap >= 0 else (-gap, -high, -low)
+            told.append(
+                say(
+                    "gap",
+                    arm=Strong(arm),
+                    difference=measure.difference(turned[0]),
+                    interval=measure.between(turned[1], turned[2]),
+                )
+            )
+    return [listed(told, 5)] if told else []
+
+
+def power_line(power: Power, measure: Measure) -> Said:
+    """Return what these seeds and items can tell, and what it would take to tell one point."""
+    if power.detectable is None:
+        return say("power_unknown")
+    found = say(
+        "power_detectable",
+        data=amounts(power.num_seeds, power.num_items),
+        difference=measure.difference(power.detectable),
+        target=f"{100 * power.target:.0f} %",
+    )
+    point = measure.difference(power.one_point)
+    seeds, items = power.seeds_needed, power.items_needed if power.num_items > 1 else None
+    if power.detectable <= power.one_point:
+        return found
+    if seeds is None and items is None:
+        return (
+            Listed((found,))
+            if power.num_items < 2
+            else say("power_then", first=found, then=say("power_never", point=point))
+        )
+    key = "power_both" if seeds and items else "power_seeds" if seeds else "power_items"
+    then = say(key, point=point, seeds=seeds or 0, items=f"{items or 0:,}")
+    return say("power_then", first=found, then=then)
+
+
+def _bare(study: Study, scored: Scored, measure: Measure) -> list[Said]:
+    """Return the scores of a task that cannot be judged."""
+    means = _means(scored)
+    arm, score = means[0]
+    fields = {"arm": Strong(arm), "score": measure.value(score), "metric": measure.name}
+    told: list[Said] = [say("bare_best", count=len(means), **fields) if len(means) > 1 else say("bare_one", **fields)]
+    if scored.before is not None:
+        told.append(say("before_was", before=measure.value(scored.before)))
+    return told
+
+
+def _unscored(study: Study) -> list[Said]:
+    """Return what logs say where no run was scored."""
+    lowest = []
+    for group in study.arms.groups:
+        losses = [min(values) for run in group.records if (values := run.series("eval", "loss")[1])]
+        if losses:
+            lowest.append((sum(losses) / len(losses), group.label))
+    if not lowest:
+        return [say("unscored")]
+    loss, arm = min(lowest)
+    return [say("unscored_loss", arm=Strong(arm), loss=f"{loss:.4g}", count=len(lowest))]
+
+
+def warnings(study: Study) -> list[Said]:
+    """Return what the reader must know, without repetition."""
+    found = [*study.remarks, *(study.verdict.remarks if study.verdict else ())]
+    told = [sentence(remark, study) for remark in found]
+    if study.verdict is None and len(study.arms.groups) > 1 and study.scored:
+        told.append(say("remark_single_scores"))
+    distinct = {plain(caution, "en"): caution for caution in told if caution is not None}
+    return list(distinct.values())[:8]
+
+
+def _facts(study: Study) -> str:
+    records = study.records
+    seeds = sorted({seed for run in records if (seed := study.arms.seed_of(run)) is not None})
+    steps = sorted({run.last_step for run in records})
+    budget = [bench.budget for bench in study.benches if bench.budget]
+    facts: list[tuple[Said, Said]] = [
+        (say("facts_model"), _same([run.model for run in records])),
+        (say("facts_data"), _same([run.data for run in records])),
+        (say("facts_arms"), str(len(study.arms.groups))),
+        (say("facts_runs"), str(len(records))),
+        (say("facts_seeds"), ", ".join(map(str, seeds[:8])) + (" …" if len(seeds) > 8 else "") or say("unknown")),
+        (say("facts_steps"), str(steps[0]) if len(steps) == 1 else say("span", low=steps[0], high=steps[-1])),
+    ]
+    if budget:
+        facts.append((say("facts_budget"), say(f"budget_{budget[0][0]}", value=f"{budget[0][1]:,.0f}")))
+    told = "".join(f"<div><dt>{both(name)}</dt><dd>{both(value)}</dd></div>" for name, value in facts)
+    return f'<dl class="facts">{told}</dl>'
+
+
+def _same(values: Sequence[str]) -> Said:
+    found = list(dict.fromkeys(value for value in values if value))
+    if not found:
+        return say("unknown")
+    return ", ".join(found) if len(found) <= 2 else say("several", count=len(found))

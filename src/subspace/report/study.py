@@ -1,0 +1,152 @@
+"""A comparison before it is shown: runs in arms and fields, their scores in tables, and the verdict on these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from subspace.core.errors import UsageError
+from subspace.report.arms import Arms, arrange
+from subspace.report.bench import Bench, Search
+from subspace.report.groups import Group
+from subspace.report.load import find_benches, read_runs
+from subspace.report.measures import Measure
+from subspace.report.record import RunRecord
+from subspace.report.score_tables import Scored, score_tables
+from subspace.statistics.findings import Comparison, Remark, TaskVerdict, Verdict
+
+__all__ = ["Study", "comparison_of", "study", "study_of"]
+
+_RESAMPLES = 10_000
+_RESAMPLES_OF_MANY = 2_000
+"""Resamples of the bootstrap shown beside, where there are many pairs; it decides nothing."""
+_MANY_PAIRS = 300
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a page is made of.
+
+    Attributes:
+        records: The runs, in the order in which they are shown.
+        arms: The same in arms and fields.
+        benches: The benches that they belong to.
+        scored: Their scores, task by task.
+        verdict: What statistics says of them; None where nothing can be judged.
+        reference: The arm that all others are held against, if there is one.
+        command: What makes this comparison again.
+    """
+
+    records: tuple[RunRecord, ...]
+    arms: Arms
+    benches: tuple[Bench, ...] = ()
+    scored: tuple[Scored, ...] = ()
+    verdict: Verdict | None = None
+    reference: str | None = None
+    command: str = ""
+    remarks: tuple[Remark, ...] = field(default=())
+
+    @property
+    def searches(self) -> tuple[Search, ...]:
+        return tuple(search for bench in self.benches for search in bench.searches)
+
+    @cached_property
+    def _labels(self) -> Mapping[str, Group]:
+        return {group.label: group for group in self.arms.groups}
+
+    def group(self, label: str) -> Group:
+        """Return an arm by its name."""
+        return self._labels[label]
+
+    def verdict_on(self, scored: Scored) -> TaskVerdict | None:
+        """Return what is said of one task; None where there is but one score each."""
+        if self.verdict is None or scored.table is None:
+            return None
+        found = next((task for task in self.verdict.tasks if task.task == scored.name), None)
+        if found is None or all(pair.scope == "nothing" for pair in found.comparisons):
+            return None
+        return found
+
+    def measure(self, scored: Scored) -> Measure:
+        """Return how the scores of a task are written."""
+        return Measure.of(scored.metric, [value for runs in scored.scores.values() for value in runs.values()])
+
+
+def study_of(
+    paths: Iterable[Path], *, reference: str | None = None, metric: str | None = None, command: str = ""
+) -> Study:
+    """Read the runs in or below `paths` and judge them.
+
+    Raises:
+        DataError: E-DAT-001 if a path holds no run.
+        UsageError: E-CLI-001 if there is no such arm or metric.
+    """
+    listed = list(paths)
+    benches = find_benches(listed)
+    return study(read_runs(listed, benches), benches, reference=reference, metric=metric, command=command)
+
+
+def study(
+    records: Sequence[RunRecord],
+    benches: Sequence[Bench] = (),
+    *,
+    reference: str | None = None,
+    metric: str | None = None,
+    command: str = "",
+) -> Study:
+    """Put runs in order and judge them.
+
+    Raises:
+        UsageError: E-CLI-001 if there is no such arm or metric.
+    """
+    arms = arrange(records, benches)
+    agreed = {task: name for bench in benches for task, name in bench.metrics.items()}
+    scored = score_tables(arms, agreed, metric=metric)
+    _require("--metric", metric, sorted({name for run in records for split in run.metrics.values() for name in split}))
+    against = _reference(arms, benches, reference)
+    remarks = tuple(remark for found in scored for remark in found.remarks)
+    verdict = _judged(scored, against)
+    return Study(tuple(records), arms, tuple(benches), tuple(scored), verdict, against, command, remarks)
+
+
+def _reference(arms: Arms, benches: Sequence[Bench], wanted: str | None) -> str | None:
+    labels = [group.label for group in arms.groups]
+    if wanted is not None:
+        names = {name: bench.labels[name] for bench in benches for name in bench.labels} | {
+            name: name for name in labels
+        }
+        _require("--reference", wanted, sorted(names))
+        return names[wanted]
+    told = [bench.labels.get(bench.reference, bench.reference) for bench in benches if bench.reference]
+    return told[0] if len(set(told)) == 1 and told[0] in labels else None
+
+
+def _require(option: str, wanted: str | None, known: Sequence[str]) -> None:
+    if wanted is not None and wanted not in known:
+        raise UsageError(
+            "E-CLI-001",
+            where=option,
+            found=wanted,
+            expected="one of " + ", ".join(known[:40]) if known else "none is known here",
+            action="Name one of these.",
+        )
+
+
+def _judged(scored: Sequence[Scored], reference: str | None) -> Verdict | None:
+    """Return the verdict on all tables that the reference is in; None without any."""
+    from subspace.statistics.verdict import judge
+
+    tables = [found.table for found in scored if found.table is not None]
+    if reference is not None:
+        tables = [table for table in tables if reference in table.arms]
+    if not tables:
+        return None
+    pairs = sum(len(table.arms) * (len(table.arms) - 1) // 2 for table in tables)
+    return judge(tables, reference=reference, resamples=_RESAMPLES if pairs <= _MANY_PAIRS else _RESAMPLES_OF_MANY)
+
+
+def comparison_of(task: TaskVerdict, first: str, second: str) -> Comparison | None:
+    """Return the comparison of two arms as it was made, whichever is its first."""
+    return next((found for found in task.comparisons if {found.first, found.second} == {first, second}), None)

@@ -1,0 +1,1 @@
+"""Every word that a page or picture shows, in each language."""
