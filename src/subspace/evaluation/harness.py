@@ -1,7 +1,7 @@
 """A bridge to lm-evaluation-harness (package lm_eval, extra `harness`): any of its tasks on a loaded model.
 
 The harness asks and judges; what comes back are its own results and, for the run folder, one item per document with the
-metrics of every filter: `acc`, or `exact_match_strict-match` where several filters read one answer.
+metrics of every filter, under the names of our own tasks (`exact_match`, `exact_match_flexible`).
 
 References:
     Gao et al., The Language Model Evaluation Harness, doi:10.5281/zenodo.10256836.
@@ -26,6 +26,8 @@ __all__ = ["PREFIX", "HarnessOutcome", "run_harness"]
 
 PREFIX = "harness:"
 """What stands before a task of the harness on our command line."""
+_SUFFIXES = {"none": "", "strict-match": "", "custom-extract": "", "flexible-extract": "_flexible"}
+"""What a filter of the harness adds to the name of a metric; any other adds its own name."""
 _UNREACHABLE = ("ConnectionError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "DatasetNotFoundError")
 
 
@@ -40,6 +42,7 @@ class HarnessOutcome:
         version: Of the task; of a group, all versions.
         num_fewshot: Shots that were shown.
         metrics: Names of the metrics, the first one deciding `correct`.
+        higher_is_better: Of the first metric.
     """
 
     results: dict[str, Any]
@@ -48,6 +51,7 @@ class HarnessOutcome:
     version: str
     num_fewshot: int
     metrics: tuple[str, ...]
+    higher_is_better: bool
 
 
 def run_harness(
@@ -175,12 +179,11 @@ def _outcome(name: str, results: dict[str, Any], samples: dict[str, list[dict[st
     for task, rows in samples.items():
         for doc_id, same in _by_document(rows).items():
             item: Item = {"index": len(items), "id": f"{task}/{doc_id}", **_texts(same[0])}
-            several = len({row["filter"] for row in same}) > 1
             for row in same:
                 for metric in row["metrics"]:
                     value = row[metric]
                     if isinstance(value, int | float) or type(value).__module__ == "numpy":
-                        key = f"{metric}_{row['filter']}" if several else metric
+                        key = _metric_name(metric, row["filter"])
                         item[key] = float(value)
                         names += [key] if key not in names else []
             items.append(item)
@@ -189,7 +192,15 @@ def _outcome(name: str, results: dict[str, Any], samples: dict[str, list[dict[st
             item["correct"] = item[names[0]] == 1.0
     version = ", ".join(sorted({str(each) for each in results["versions"].values()}))
     shots = max((int(count) for count in results["n-shot"].values()), default=0)
-    return HarnessOutcome(results, samples, Scores(_metrics(name, results), items), version, shots, tuple(names))
+    metrics = _metrics(name, results)
+    # Metrics of single documents come first, then those that only many have, such as F1 or a perplexity.
+    known = tuple([key for key in names if key in metrics] + [key for key in metrics if key not in names])
+    return HarnessOutcome(results, samples, Scores(metrics, items), version, shots, known, _rises(results, known))
+
+
+def _rises(results: Mapping[str, Any], metrics: Sequence[str]) -> bool:
+    told = {metric: up for row in results["higher_is_better"].values() for metric, up in row.items()}
+    return told.get(metrics[0], True) is not False if metrics else True
 
 
 def _by_document(rows: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
@@ -226,11 +237,15 @@ def _metrics(name: str, results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _plain(table: Mapping[str, Any]) -> dict[str, float]:
-    """Return `acc` for `acc,none`, `exact_match_strict-match` for `exact_match,strict-match`; no standard errors."""
+    """Return `acc` for `acc,none` and `exact_match_flexible` for `exact_match,flexible-extract`; no standard errors."""
     found = {}
-    filters = {key.partition(",")[2] for key in table if "," in key}
     for key, value in table.items():
         metric, comma, chosen = key.partition(",")
         if comma and not metric.endswith("_stderr") and not isinstance(value, str):
-            found[metric if len(filters) == 1 else f"{metric}_{chosen}"] = float(value)
+            found[_metric_name(metric, chosen)] = float(value)
     return found
+
+
+def _metric_name(metric: str, chosen: str) -> str:
+    """Return our name for a metric of the harness and the filter it was measured after."""
+    return metric + _SUFFIXES.get(chosen, f"_{chosen}")

@@ -83,6 +83,11 @@ class RunLayout:
         return self.folder / "metrics.json"
 
     @property
+    def tasks(self) -> Path:
+        """What the tasks are that some splits are named after: version, shots, source, digest."""
+        return self.folder / "tasks.json"
+
+    @property
     def loss_plot(self) -> Path:
         """The loss over the steps."""
         return self.folder / "loss.png"

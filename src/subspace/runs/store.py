@@ -187,6 +187,15 @@ class RunFolder:
             raise CheckpointError("E-CKP-002", where=str(self.layout.metrics), found=f"unreadable ({error})") from error
         return found
 
+    def write_tasks(self, tasks: Mapping[str, Any]) -> None:
+        """Put `tasks.json`, split to description of a task, in place of the present one.
+
+        Raises:
+            ResourceError: E-RES-002 if the disk refuses; the old file is intact.
+        """
+        write_json(self.layout.tasks, dict(tasks))
+        self._renew_seal(self.layout.tasks)
+
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Put `metrics.json` in place of the present one; NaN becomes null and is named.
 
