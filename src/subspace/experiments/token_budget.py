@@ -1,4 +1,4 @@
-"""A budget in tokens as steps: what a step sees is known from the rows, and the schedule needs its length beforehand."""
+"""A budget in tokens as steps: the rows tell what a step sees, and the schedule needs its length beforehand."""
 
 from __future__ import annotations
 
