@@ -2,8 +2,9 @@
 
     trainer = SFTTrainer(..., callbacks=[UnifiedLogCallback("outputs/theirs")])
 
-The folder then holds `unified_log.jsonl` in the format of docs/log-schema.md and can be given to `subspace compare`.
-Imports transformers, and nothing heavier than it.
+The folder then holds `unified_log.jsonl` in the format of docs/log-schema.md, `config.yaml` with what the Trainer tells
+of model, method and training, and, once something was evaluated, `metrics.json`: `subspace compare` shows the run
+beside others, and judges it if they were scored alike. Imports transformers, and nothing heavier than it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from subspace.integrations.trainer_records import (
+    is_score,
+    stated_recipe,
+    trained_parameters,
+    write_recipe,
+    write_scores,
+)
 from subspace.runs.layout import RunLayout
 from subspace.runs.log import RunLog
 from subspace.training.monitors import MachineMonitor
@@ -28,12 +36,14 @@ class UnifiedLogCallback(TrainerCallback):  # type: ignore[misc]  # transformers
 
     Args:
         folder: Made if absent; an earlier log in it is gone on with, as a resumed Trainer would.
-        method: Name of the method, for the comparison.
+        method: Name of the method, for the comparison; empty: what a PEFT adapter says of itself.
+        data: Name of the training data, for the comparison: only runs of the same data and model are judged together.
     """
 
-    def __init__(self, folder: str | Path, method: str = "") -> None:
+    def __init__(self, folder: str | Path, method: str = "", data: str = "") -> None:
         self._layout = RunLayout(Path(folder))
         self._method = method
+        self._data = data
         self._log: RunLog | None = None
         self._monitor: MachineMonitor | None = None
         self._tokens = 0
@@ -44,15 +54,16 @@ class UnifiedLogCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         self._layout.folder.mkdir(parents=True, exist_ok=True)
         self._log = RunLog(self._layout.log)
         self._monitor = MachineMonitor(str(args.device).partition(":")[0])
-        model = kwargs.get("model")
-        name = getattr(getattr(model, "config", None), "_name_or_path", "") or ""
+        recipe = stated_recipe(kwargs.get("model"), args, self._method, self._data)
+        write_recipe(self._layout, recipe)
         self._log.write(
             "run_start",
             step=state.global_step,
             total_steps=state.max_steps,
-            method=self._method,
-            model=name,
+            method=recipe["method"]["name"],
+            model=recipe["model"]["model_name_or_path"],
             seed=args.seed,
+            **trained_parameters(kwargs.get("model")),
             machine=self._monitor.snapshot(),
         )
 
@@ -74,6 +85,19 @@ class UnifiedLogCallback(TrainerCallback):  # type: ignore[misc]  # transformers
                 fields["num_tokens"] = int(tokens)
             self._log.write("step", step=state.global_step, **fields, machine=machine)
 
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero and metrics:
+            # A Trainer that only evaluates what another one trained has made no step either; its log tells.
+            trained = state.global_step > 0 or (self._log is None and self._layout.log.is_file())
+            write_scores(self._layout, metrics, trained=trained)
+
+    def on_predict(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        self.on_evaluate(args, state, control, metrics)
+
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._log is not None:
             self._log.write("checkpoint", step=state.global_step)
@@ -88,8 +112,7 @@ class UnifiedLogCallback(TrainerCallback):  # type: ignore[misc]  # transformers
 
 
 def _is_score(key: str) -> bool:
-    """Return whether a Trainer's key is a score: times, rates and counts of the evaluation are not."""
-    return key.startswith("eval_") and not key.endswith(("_runtime", "_per_second", "_num_tokens"))
+    return key.startswith("eval_") and is_score(key)
 
 
 def _number(value: Any) -> float | None:
