@@ -50,7 +50,7 @@ def verb(
 
         matrix = in_steps(matrix)
     if dry_run:
-        _show_estimate(matrix, folder, num_workers)
+        _show_estimate(matrix, folder, num_workers, threads)
         return
     result = run_matrix(matrix, folder, num_workers, threads)
     show_comparison(result)
@@ -113,11 +113,11 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _show_estimate(matrix: Matrix, folder: Path, num_workers: int) -> None:
+def _show_estimate(matrix: Matrix, folder: Path, num_workers: int, num_threads: int) -> None:
     from subspace.cli.bench_estimate import estimate_table
     from subspace.cli.console import error_console, output_console
     from subspace.experiments.estimate import estimate
 
     with error_console().status("planning") as status:
-        found = estimate(matrix, folder, lambda text: status.update(text))
+        found = estimate(matrix, folder, num_threads, lambda text: status.update(text))
     output_console(soft_wrap=False).print(estimate_table(found, num_workers))

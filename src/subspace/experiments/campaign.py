@@ -34,10 +34,16 @@ class Failure:
 
 
 class Campaign:
-    """The state of a bench; `due` says what can be run now."""
+    """The state of a bench; `due` says what can be run now.
 
-    def __init__(self, matrix: Matrix, layout: BenchLayout) -> None:
-        self.matrix, self.layout = matrix, layout
+    Args:
+        matrix: What is compared.
+        layout: The bench folder.
+        read_only: Write nothing, only look.
+    """
+
+    def __init__(self, matrix: Matrix, layout: BenchLayout, *, read_only: bool = False) -> None:
+        self.matrix, self.layout, self._read_only = matrix, layout, read_only
         self.searches: dict[str, Search] = {}
         if matrix.search is not None:
             self.searches = {cell.label: Search(cell, matrix.search, layout) for cell in matrix.cells}
@@ -162,7 +168,8 @@ class Campaign:
             elif search.known_divergence(job):
                 self.finished[job.key] = job
         if len(search.trials) > before:
-            search.write()
+            if not self._read_only:
+                search.write()
             self._refuse_without_rate(search)
         return len(search.trials) > before
 
