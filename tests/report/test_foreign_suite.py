@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from foreign_results import image_result, inference_result, suite_result, write
 
 from subspace.core.errors import DataError
+from subspace.report.compare import compare
 from subspace.report.foreign import is_foreign, read_foreign
 from subspace.report.load import read_runs
 from subspace.report.record import RunRecord
+from subspace.report.tables import LOWER_IS_BETTER
 
 
 def read(path: Path, tree: Any) -> RunRecord:
@@ -183,6 +186,24 @@ def test_a_folder_of_results_and_runs_of_ours(tmp_path: Path, make_run: Any) -> 
     write(tmp_path / "suite" / "results" / "other.json", {"name": "x"})
     found = read_runs([tmp_path / "suite", ours])
     assert [run.name for run in found] == ["a", "b", "ours"]
+
+
+def test_they_join_curves_tables_and_ranking(tmp_path: Path) -> None:
+    for name, score in (("lora", 0.4), ("loha", 0.3)):
+        tree = suite_result()
+        tree["run_info"]["peft_config"]["peft_type"] = name.upper()
+        tree["train_info"]["metrics"][-1] |= {"test accuracy": score}
+        write(tmp_path / "suite" / f"{name}.json", tree)
+    made = compare([tmp_path / "suite"], tmp_path / "page")
+    assert made.curves is not None
+    page = made.page.read_text(encoding="utf-8")
+    assert all(text in page for text in ("loha", "40.0 %", "30.0 %", "NVIDIA L40S", "20.76 GiB"))
+    (row, _) = csv.DictReader(made.summary.read_text().splitlines())
+    assert (row["method"], row["metric"], row["score"], row["seconds"]) == ("loha", "accuracy", "0.3", "941.9589")
+
+
+def test_forgetting_is_better_when_it_is_lower() -> None:
+    assert {"forgetting", "drift", "word_perplexity"} <= LOWER_IS_BETTER
 
 
 def test_what_the_files_do_not_tell_can_be_stated(tmp_path: Path) -> None:

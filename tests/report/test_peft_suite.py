@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_results import suite_result, write
+from foreign_results import suite_result, write, write_lines
 
 from subspace.cli.main import main
 from subspace.core.errors import DataError, ResourceError
+from subspace.report.arms import arrange
 from subspace.report.load import read_run, read_runs
 from subspace.report.peft_suite import export_peft_suite
 from subspace.report.record import RunRecord
+from subspace.report.score_tables import score_tables
 from subspace.report.tables import summary_rows
 
 MakeRun = Callable[..., Path]
@@ -100,6 +102,34 @@ def test_there_and_back_every_figure_is_the_same(make_run: MakeRun, tmp_path: Pa
         assert new.planned_peak_bytes == old.planned_peak_bytes
         assert new.manifest["attempts"][-1]["versions"]["torch"] == old.manifest["attempts"][-1]["versions"]["torch"]
         assert new.notes == ()
+
+
+def test_answers_that_went_there_and_back_are_judged_as_before(make_run: MakeRun, tmp_path: Path) -> None:
+    """Item by item: the statistics of the exported runs are those of the run folders, also with one of each."""
+    made = []
+    for method, right in (("lora", 3), ("galore", 5)):
+        for seed in (1, 2):
+            found = [
+                {"index": n, "id": f"q/{n}", "exact_match": float(n < right + seed), "output": "x"} for n in range(8)
+            ]
+            score = sum(item["exact_match"] for item in found) / 8
+            folder = make_run(
+                f"{method}-{seed}", method=method, seed=seed, metrics={"validation": {"exact_match": score}}
+            )
+            write_lines(folder / "predictions" / "validation.jsonl", found)
+            made.append(folder)
+    export_peft_suite(made, tmp_path / "out")
+    (ours,) = score_tables(arrange(read_runs(made)))
+    assert ours.table is not None
+    assert ours.table.values.shape == (2, 2, 8)
+    mixed = [made[0], made[1], *sorted((tmp_path / "out").glob("galore*"))]
+    for paths in ([tmp_path / "out"], mixed):
+        (theirs,) = score_tables(arrange(read_runs(paths)))
+        assert theirs.table is not None
+        assert (theirs.metric, theirs.table.seeds) == (ours.metric, ours.table.seeds)
+        order = [theirs.table.arms.index(arm) for arm in ours.table.arms]
+        assert (theirs.table.values[order] == ours.table.values).all()
+        assert theirs.remarks == ours.remarks
 
 
 def test_the_suite_alone_carries_score_cost_and_seed(make_run: MakeRun, tmp_path: Path) -> None:
