@@ -90,7 +90,10 @@ def find_runs(paths: Iterable[Path], benches: Sequence[Bench] = ()) -> list[Path
                 "E-DAT-001",
                 where=str(path),
                 found="no run here" if path.exists() else "no such folder",
-                expected=f"a run folder (with {RunLayout(path).manifest.name} or {RunLayout(path).log.name})",
+                expected=(
+                    f"a run folder (with {RunLayout(path).manifest.name} or {RunLayout(path).log.name}), "
+                    f"or results of {', '.join(reader.name for reader in READERS)}"
+                ),
             )
         for folder in inside:
             found.setdefault(folder.resolve(), folder)
