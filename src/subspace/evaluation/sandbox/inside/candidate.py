@@ -7,6 +7,7 @@ program does to this interpreter changes only the data that it answers.
 from __future__ import annotations
 
 import operator
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -60,6 +61,7 @@ def _forget_ourselves() -> None:
     """Leave nothing of ours to import, so that a program finds the modules it would find anywhere."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "inside"]:
         del sys.modules[name]
+    os.environ.clear()  # of what the interpreter itself puts there
     sys.argv[:] = [""]
     sys.orig_argv[:] = [""]
 
@@ -97,7 +99,8 @@ def _call(target: Any, arguments: list[Any], named: dict[str, Any], handle: Call
 def _raised(error: BaseException) -> list[Any]:
     base = next(each.__name__ for each in type(error).__mro__ if each.__module__ == "builtins")
     try:
-        text = str(error)[:_LONGEST_TEXT]
+        told = error.args[0] if len(error.args) == 1 and isinstance(error.args[0], str) else error
+        text = str(told)[:_LONGEST_TEXT]
     except BaseException:
         text = ""
     return ["raise", type(error).__name__[:_LONGEST_TEXT], base, text]

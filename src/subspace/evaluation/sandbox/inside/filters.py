@@ -18,7 +18,7 @@ import errno
 import os
 import struct
 
-from .kernel import prctl
+from .kernel import StepError, prctl
 
 __all__ = ["install", "is_known", "number_of"]
 
@@ -45,7 +45,7 @@ _ALWAYS: dict[str, tuple[int | None, int | None]] = {
 _STRICT: dict[str, tuple[int | None, int | None]] = {
     "chmod": (90, None), "chown": (92, None), "creat": (85, None), "execve": (59, 221), "execveat": (322, 281),
     "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "fchown": (93, 55), "fchownat": (260, 54),
-    "fork": (57, None), "fremovexattr": (199, 16), "fsetxattr": (190, 7), "ftruncate": (77, 46),
+    "fremovexattr": (199, 16), "fsetxattr": (190, 7), "ftruncate": (77, 46),
     "futimesat": (261, None), "ioprio_set": (251, 30), "kill": (62, 129), "lchown": (94, None), "link": (86, None),
     "linkat": (265, 37), "lremovexattr": (198, 15), "lsetxattr": (189, 6), "mkdir": (83, None), "mkdirat": (258, 34),
     "mknod": (133, None), "mknodat": (259, 33), "openat2": (437, 437), "pidfd_open": (434, 434),
@@ -55,8 +55,9 @@ _STRICT: dict[str, tuple[int | None, int | None]] = {
     "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "setpriority": (141, 140), "setxattr": (188, 5),
     "socket": (41, 198), "socketpair": (53, 199), "symlink": (88, None), "symlinkat": (266, 36), "tgkill": (234, 131),
     "tkill": (200, 130), "truncate": (76, 45), "unlink": (87, None), "unlinkat": (263, 35), "utime": (132, None),
-    "utimensat": (280, 88), "utimes": (235, None), "vfork": (58, None),
+    "utimensat": (280, 88), "utimes": (235, None),
 }  # fmt: skip
+_FORKS: dict[str, tuple[int | None, int | None]] = {"fork": (57, None), "vfork": (58, None)}
 _INSPECTED: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220), "clone3": (435, 435), "fcntl": (72, 25), "ioctl": (16, 29), "open": (2, None),
     "openat": (257, 56), "socket": (41, 198),
@@ -87,20 +88,26 @@ def number_of(name: str) -> int | None:
     """Return the number of a system call on this machine, None if there is none."""
     if not is_known():
         return None
-    return next((table[name] for table in (_ALWAYS, _STRICT, _INSPECTED) if name in table), (None, None))[
+    return next((table[name] for table in (_ALWAYS, _STRICT, _FORKS, _INSPECTED) if name in table), (None, None))[
         _MACHINES[os.uname().machine][0]
     ]
 
 
-def install(*, strict: bool) -> None:
+def install(*, strict: bool, processes: bool) -> None:
     """Filter this process from now on; it must have given up new privileges.
 
+    Args:
+        strict: Refuse what would reach others on a shared machine, too.
+        processes: Allow new processes.
+
     Raises:
-        StepError: If the kernel refuses.
+        StepError: If the kernel refuses, or new processes can be kept away neither by it nor by us.
     """
     if not is_known():
+        if not strict and not processes:
+            raise StepError("limit the number of processes", errno.ENOSYS)
         return
-    program = _program(strict)
+    program = _program(strict, processes)
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
 
     class Filter(ctypes.Structure):
@@ -110,7 +117,7 @@ def install(*, strict: bool) -> None:
     prctl(_SECCOMP, _FILTER_MODE, ctypes.byref(described))
 
 
-def _program(strict: bool) -> list[Instruction]:
+def _program(strict: bool, processes: bool) -> list[Instruction]:
     found: list[Instruction] = [
         (_LOAD, 0, 0, _MACHINE_AT),
         (_EQUAL, 1, 0, _MACHINES[os.uname().machine][1]),
@@ -119,7 +126,7 @@ def _program(strict: bool) -> list[Instruction]:
         (_AT_LEAST, 0, 1, _X32),
         (_RETURN, 0, 0, _KILL),
     ]
-    refused = {**_ALWAYS, **(_STRICT if strict else {})}
+    refused = {**_ALWAYS, **(_STRICT if strict else {}), **({} if processes else _FORKS)}
     for name in refused:
         found += _on(number_of(name), [_fail(errno.EPERM)])
     found += _on(
@@ -127,8 +134,9 @@ def _program(strict: bool) -> list[Instruction]:
     )  # its flags cannot be seen; the library falls back to clone
     found += _on(number_of("clone"), _if_bits(0, _NEW_NAMESPACES, errno.EPERM))
     found += _on(number_of("ioctl"), _if_equal(1, _TERMINALS, errno.EPERM))
-    if strict:
+    if not processes:
         found += _on(number_of("clone"), _unless_bits(0, _SAME_PROCESS, errno.EPERM))
+    if strict:
         found += _on(number_of("open"), _if_bits(1, _WRITING, errno.EROFS))
         found += _on(number_of("openat"), _if_bits(2, _WRITING, errno.EROFS))
         found += _on(number_of("fcntl"), _if_equal(1, _OWNERS, errno.EPERM))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .codec import ClosedError, receive
-from .remote import LeftError, Link, UnsendableError, remote_name
+from .remote import Link, UnsendableError, remote_name
 
 __all__ = ["judge"]
 
@@ -35,8 +35,6 @@ def judge(job: int, verdict: int, link: Link, farewell: Callable[[], str]) -> No
         outcome = {"nonce": receive(job)}
     except ClosedError as error:
         outcome = {"error": "ended", "message": f"{farewell()}: {error}"}
-    except LeftError as error:
-        outcome = {"error": "SystemExit", "message": str(error)}
     except UnsendableError as error:
         outcome = {"error": "unsendable", "message": str(error)}
     except BaseException as error:
@@ -52,6 +50,7 @@ def _run(task: dict[str, Any], link: Link) -> None:
     link.load(task["program"])
     namespace |= {name: link.named(name) for name in task["names"]}
     exec(compile(task["tests"], "<tests>", "exec"), namespace)
+    link.require_whole()
 
 
 def _text(error: BaseException) -> str:

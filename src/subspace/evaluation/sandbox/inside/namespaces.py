@@ -24,6 +24,8 @@ _INNER_ID = 1000
 # that know 16 bits of ids only.
 _UNUSED_IDS = (2_000_000_000, 65_534)
 
+_MAPPED_BOTH, _MAPPED_SELF = 10, 11
+
 _NEW_MOUNTS, _NEW_HOST_NAME, _NEW_IPC, _NEW_USERS = 0x20000, 0x4000000, 0x8000000, 0x10000000
 _NEW_PROCESSES, _NEW_NETWORK = 0x20000000, 0x40000000
 
@@ -38,17 +40,22 @@ _LIBRARIES = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
-def enter(scratch_bytes: int) -> None:
+def enter(scratch_bytes: int) -> bool:
     """Move this process into new namespaces; its next child is process 1 of the new process namespace.
+
+    Returns:
+        Whether the kernel will count the processes made here: it counts everybody's but root's, and root of a namespace
+        that knows no other id has none to become.
 
     Raises:
         StepError: At the first step that is refused.
     """
-    _new_users()
+    counted = _new_users()
     with contextlib.suppress(OSError):  # no namespaces within this one: less of the kernel to attack
         _write("/proc/sys/user/max_user_namespaces", "0")
     call("sethostname", "sethostname", b"sandbox", 7)
     _new_root(scratch_bytes)
+    return counted
 
 
 def new_process_namespace() -> None:
@@ -68,14 +75,14 @@ def become_nobody() -> None:
         os.setresuid(_INNER_ID, _INNER_ID, _INNER_ID)
 
 
-def _new_users() -> None:
+def _new_users() -> bool:
     wake_read, wake = os.pipe()
-    target = os.getpid()
+    target, user = os.getpid(), os.geteuid()
     helper = os.fork()
     if helper == 0:
         os.close(wake)
         os.read(wake_read, 1)
-        os._exit(0 if _map_ids(target) else 1)
+        os._exit(_map_ids(target))
     os.close(wake_read)
     try:
         flags = _NEW_USERS | _NEW_MOUNTS | _NEW_PROCESSES | _NEW_NETWORK | _NEW_IPC | _NEW_HOST_NAME
@@ -83,12 +90,14 @@ def _new_users() -> None:
     finally:
         os.close(wake)
         status = os.waitpid(helper, 0)[1]
-    if status:
+    mapped = os.waitstatus_to_exitcode(status)
+    if mapped not in (_MAPPED_BOTH, _MAPPED_SELF):
         raise StepError("map user ids", errno.EPERM)
+    return mapped == _MAPPED_BOTH or user != 0
 
 
-def _map_ids(target: int) -> bool:
-    """Write the id maps of a process: root and an id that nobody has, or this user alone; return whether it worked."""
+def _map_ids(target: int) -> int:
+    """Write the id maps of a process: root and an id that nobody has, or this user alone; return which."""
     user, group = os.geteuid(), os.getegid()
     if user == 0:
         for unused in _UNUSED_IDS:
@@ -96,13 +105,13 @@ def _map_ids(target: int) -> bool:
                 both = f"0 {{}} 1\n{_INNER_ID} {unused} 1\n"
                 _write(f"/proc/{target}/uid_map", both.format(user))
                 _write(f"/proc/{target}/gid_map", both.format(group))
-                return True
+                return _MAPPED_BOTH
     with contextlib.suppress(OSError):
         _write(f"/proc/{target}/setgroups", "deny")
         _write(f"/proc/{target}/uid_map", f"{_INNER_ID} {user} 1\n")
         _write(f"/proc/{target}/gid_map", f"{_INNER_ID} {group} 1\n")
-        return True
-    return False
+        return _MAPPED_SELF
+    return 1
 
 
 def _write(path: str, text: str) -> None:

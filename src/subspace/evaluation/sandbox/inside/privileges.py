@@ -19,13 +19,14 @@ _JOIN_SESSION_KEYRING = 1
 _CAPABILITY_VERSION = 0x20080522
 
 
-def confine(limits: Mapping[str, int], *, isolated: bool) -> None:
+def confine(limits: Mapping[str, int], *, isolated: bool, counted: bool) -> None:
     """Give up everything that a program under test has no use for; there is no way back.
 
     Args:
         limits: memory_bytes, cpu_seconds, file_bytes, open_files, processes.
         isolated: In namespaces of its own; if not, the filter of system calls also refuses what those would have kept
             away: the network, other processes, and every change of a file.
+        counted: The limit of processes binds; if not, the filter refuses new ones.
 
     Raises:
         StepError: If a step is refused.
@@ -37,7 +38,7 @@ def confine(limits: Mapping[str, int], *, isolated: bool) -> None:
     _drop_capabilities()
     prctl(NO_NEW_PRIVILEGES, 1)
     protect_memory()
-    filters.install(strict=not isolated)
+    filters.install(strict=not isolated, processes=isolated and counted)
 
 
 def protect_memory() -> None:

@@ -29,6 +29,12 @@ class Link:
 
     def __init__(self, requests: int, answers: int) -> None:
         self._requests, self._answers = requests, answers
+        self._broken: BaseException | None = None
+
+    def require_whole(self) -> None:
+        """Raise what broke the way to the candidate, if a test has kept it to itself."""
+        if self._broken is not None:
+            raise self._broken
 
     def load(self, source: str) -> None:
         """Run the program."""
@@ -40,11 +46,11 @@ class Link:
 
     def ask(self, act: str, handle: int, *values: Any) -> Any:
         """Return what an act on an object gives."""
-        return self._value(self._ask(act, handle, *(encode(value, _handle) for value in values))[0])
+        return self._value(self._ask(act, handle, *(self._form(value) for value in values))[0])
 
     def call(self, handle: int, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Call an object, and do to the arguments what it did to its copies."""
-        value, *changed = self._ask("call", handle, encode(list(arguments), _handle), encode(named, _handle))
+        value, *changed = self._ask("call", handle, self._form(list(arguments)), self._form(named))
         for change in changed:
             index, content = self._list(change, 2)
             if not isinstance(index, int) or not 0 <= index < len(arguments):
@@ -53,6 +59,14 @@ class Link:
         return self._value(value)
 
     def _ask(self, act: str, *rest: Any) -> list[Any]:
+        self.require_whole()
+        try:
+            return self._answer(act, *rest)
+        except (ClosedError, LeftError) as error:
+            self._broken = error
+            raise
+
+    def _answer(self, act: str, *rest: Any) -> list[Any]:
         send(self._requests, [act, *rest])
         kind, *content = self._list(receive(self._answers), 1)
         if kind == "value" and content:
@@ -68,14 +82,17 @@ class Link:
             raise ClosedError("not an answer")
         return message
 
+    def _form(self, value: Any) -> Any:
+        return encode(value, self._handle)
+
+    def _handle(self, value: Any) -> Any:
+        if isinstance(value, Remote):
+            return value._handle
+        self._broken = UnsendableError(f"a {type(value).__name__} cannot be handed to the program")
+        raise self._broken
+
     def _value(self, message: Any) -> Any:
         return decode(message, lambda handle: Remote(self, handle))
-
-
-def _handle(value: Any) -> Any:
-    if isinstance(value, Remote):
-        return object.__getattribute__(value, "_handle")
-    raise UnsendableError(f"a {type(value).__name__} cannot be handed to the program")
 
 
 def _overwrite(argument: Any, content: Any) -> None:
@@ -88,10 +105,14 @@ def _overwrite(argument: Any, content: Any) -> None:
 
 def _exception(name: str, base: str, text: str) -> BaseException:
     if base in ("SystemExit", "KeyboardInterrupt", "GeneratorExit"):
-        return LeftError(f"{name}: {text}")
+        return _marked(LeftError(text), name)
     kind = getattr(builtins, base, Exception)
     kinds = kind.__mro__ if isinstance(kind, type) and issubclass(kind, Exception) else (Exception,)
     error = next(made for each in kinds if (made := _made(each, text)) is not None)
+    return _marked(error, name)
+
+
+def _marked(error: BaseException, name: str) -> BaseException:
     error.__dict__["remote_name"] = name if name.isidentifier() else "Exception"
     return error
 

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any, NoReturn
 
 from .candidate import serve
@@ -27,6 +28,7 @@ __all__ = ["main"]
 
 _READY = b"ready\n"
 _BROKEN = 71
+_PATIENCE_SECONDS = 0.5  # between the end of a pipe and the end of its process
 
 
 def main() -> NoReturn:
@@ -44,11 +46,13 @@ def main() -> NoReturn:
         if os.getppid() != settings["parent"]:
             os._exit(_BROKEN)
         _move_standard_streams(settings["output"])
+        _offer_to_be_killed()
         if settings["isolated"]:
-            enter(settings["scratch_bytes"])
+            settings["counted"] = enter(settings["scratch_bytes"])
             prctl(DIE_WITH_PARENT, signal.SIGKILL)  # forgotten with the old privileges
         else:
             prctl(SUBREAPER, 1)
+            settings["counted"] = False
             settings["limits"]["processes"] += _num_threads_of_user()
         child[0] = os.fork()
         if child[0] == 0:
@@ -78,8 +82,18 @@ def _move_standard_streams(output: int) -> None:
         os.close(descriptor)
 
 
+def _offer_to_be_killed() -> None:
+    """Where memory runs out, the kernel shall end this process and its children, and nothing else."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
+
+
 def _judge(settings: dict[str, Any], job: int, verdict: int) -> NoReturn:
-    isolated, limits = settings["isolated"], settings["limits"]
+    isolated = settings["isolated"]
+
+    def give_up() -> None:
+        confine(settings["limits"], isolated=isolated, counted=settings["counted"])
+
     os.setsid()
     asked, requests = os.pipe()
     answers, answered = os.pipe()
@@ -89,12 +103,12 @@ def _judge(settings: dict[str, Any], job: int, verdict: int) -> NoReturn:
     if candidate == 0:
         os.setsid()
         close_all_but(asked, answered)
-        confine(limits, isolated=isolated)
+        give_up()
         with contextlib.suppress(BaseException):
             serve(asked, answered)
         os._exit(0)
     close_all_but(job, verdict, requests, answers)
-    confine(limits, isolated=isolated)
+    give_up()
     os.write(verdict, _READY)
     judge(job, verdict, Link(requests, answers), lambda: _farewell(candidate))
     os._exit(0)
@@ -102,10 +116,12 @@ def _judge(settings: dict[str, Any], job: int, verdict: int) -> NoReturn:
 
 def _farewell(candidate: int) -> str:
     """Say how the candidate has ended; it has closed its side, so it ends now or not at all."""
-    found, status = os.waitpid(candidate, os.WNOHANG)
-    if not found:
-        return "the program no longer answers"
-    code = os.waitstatus_to_exitcode(status)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (ended := os.waitpid(candidate, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            return "the program no longer answers"
+        time.sleep(0.01)
+    code = os.waitstatus_to_exitcode(ended[1])
     return f"the program ended by signal {-code}" if code < 0 else f"the program ended itself with status {code}"
 
 
