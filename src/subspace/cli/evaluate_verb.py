@@ -37,6 +37,16 @@ def verb(
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Shots before a question.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where results on tasks are collected.")] = Path("eval_results"),
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at once, on tasks.")] = 32,
+    allow_code_execution: Annotated[
+        bool, typer.Option("--allow-code-execution", help="Run what a model wrote, in a sandbox (humaneval, mbpp).")
+    ] = False,
+    i_accept_unsandboxed: Annotated[
+        bool, typer.Option("--i-accept-unsandboxed", help="The same where this machine denies namespaces.")
+    ] = False,
+    num_samples: Annotated[int, typer.Option("--num-samples", min=1, help="Programs per problem, for pass@k.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="Of their sampling; 0.8 if not given.")
+    ] = None,
     name: Annotated[
         str, typer.Option("--name", help="Under which scores on a run's own rows are kept.")
     ] = "validation",
@@ -51,6 +61,7 @@ def verb(
     if tasks is None:
         _own_rows(given, name, device, json)
         return
+    from subspace.pipeline.code_execution import CodeExecution
     from subspace.pipeline.evaluate_tasks import Request, evaluate_tasks, parse_sources
 
     request = Request(
@@ -62,6 +73,7 @@ def verb(
         out=out,
         device=device,
         batch_size=batch_size,
+        code=CodeExecution(allow_code_execution, i_accept_unsandboxed, num_samples, temperature),
     )
     from subspace.cli.console import quiet_libraries
     from subspace.cli.evaluation_progress import EvaluationProgress

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from subspace.core.errors import DataError, LockError, SubspaceError, UsageError
 from subspace.core.registry import nearest
+from subspace.evaluation.sandbox.program import Execution, Program
 from subspace.evaluation.tasks.base import Task
 from subspace.evaluation.tasks.documents import Documents, SourceOverride, override_for, read_documents
 from subspace.evaluation.tasks.record import record_digest, split_name, task_record
 from subspace.evaluation.tasks.registry import find_task
+from subspace.pipeline.code_execution import CodeExecution
 from subspace.pipeline.targets import Target, find_targets
 from subspace.pipeline.task_results import TaskResults
 
@@ -40,7 +43,7 @@ class Request:
         out: Where results are collected.
         device: Torch device.
         batch_size: Inputs at once.
-        run_program: The sandbox, where programs that models write may be run.
+        code: Whether programs that models write may be run, and how many.
     """
 
     paths: tuple[str, ...]
@@ -51,7 +54,7 @@ class Request:
     out: Path = Path("eval_results")
     device: str = "cpu"
     batch_size: int = 32
-    run_program: Callable[[Any], Any] | None = None
+    code: CodeExecution = field(default_factory=CodeExecution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,10 @@ def evaluate_tasks(request: Request, listener: TaskListener) -> list[Outcome]:
         ConfigError: E-EVL-001 for an unknown task.
         UsageError: E-CLI-004 for a source of no task that is asked for.
         DataError: E-DAT-001 if there is no model or no document; what reading a source raises.
+        SecurityError: E-SEC-008, E-SEC-009 if a task runs programs and that is not allowed or cannot be made safe.
     """
     jobs = _jobs(request)
+    run_program = request.code.runner([job.task for job in jobs if isinstance(job, _OwnJob)])
     targets, passed = find_targets(request.paths)
     for note in passed:
         listener.on_note(f"passed over {note}")
@@ -156,7 +161,8 @@ def evaluate_tasks(request: Request, listener: TaskListener) -> list[Outcome]:
         raise DataError(
             "E-DAT-001", where=", ".join(request.paths), found="no finished run", action="Finish one first."
         )
-    return [outcome for target in targets for outcome in _evaluate(target, jobs, request, listener)]
+    load = functools.partial(_load, request=request, listener=listener, run_program=run_program)
+    return [outcome for target in targets for outcome in _evaluate(target, jobs, request, listener, load)]
 
 
 def _jobs(request: Request) -> list[_Job]:
@@ -171,7 +177,7 @@ def _jobs(request: Request) -> list[_Job]:
                 expected=f"one of {', '.join(request.tasks)}",
                 action=f"Did you mean {close!r}?" if close else "",
             )
-    own = {name: find_task(name) for name in request.tasks if not name.startswith(f"{HARNESS}:")}
+    own = {name: request.code.sampled(find_task(name)) for name in request.tasks if not name.startswith(f"{HARNESS}:")}
     return [
         _own_job(own[name], request) if name in own else _harness_job(name, request)
         for name in dict.fromkeys(request.tasks)
@@ -182,8 +188,12 @@ def _own_job(task: Task, request: Request) -> _OwnJob:
     source = override_for(task.name, request.sources)
     documents = read_documents(task, source, num_fewshot=request.num_fewshot, limit=request.limit)
     shots = request.num_fewshot if request.num_fewshot != task.num_fewshot else None
-    split = split_name(task.name, num_fewshot=shots, limit=request.limit)
+    split = split_name(task.name, num_fewshot=shots, limit=request.limit, sampling=_sampling(task))
     return _OwnJob(task, documents, split, task_record(task, documents, request.limit))
+
+
+def _sampling(task: Task) -> str | None:
+    return f"{task.num_samples}samples-t{task.temperature:g}" if task.temperature > 0 else None
 
 
 def _harness_job(name: str, request: Request) -> _HarnessJob:
@@ -208,7 +218,13 @@ def _harness_job(name: str, request: Request) -> _HarnessJob:
     return _HarnessJob(name.partition(":")[2], request, split, record)
 
 
-def _evaluate(target: Target, jobs: Sequence[_Job], request: Request, listener: TaskListener) -> Iterable[Outcome]:
+def _evaluate(
+    target: Target,
+    jobs: Sequence[_Job],
+    request: Request,
+    listener: TaskListener,
+    load: Callable[[Target], Subject],
+) -> Iterable[Outcome]:
     results = TaskResults(target, request.out)
     settings = {"device": request.device, "batch_size": request.batch_size}
     subject: Subject | None = None
@@ -223,7 +239,7 @@ def _evaluate(target: Target, jobs: Sequence[_Job], request: Request, listener: 
             kept, own = results.kept(job.split, job.record["digest"], weights), None
             if kept is None:
                 listener.on_task(target.given, job.split)
-                subject = subject or _load(target, request, listener)
+                subject = subject or load(target)
                 own = _score(job, subject, results, weights)
             results.collect(job.split, settings, own)
             results.summarise()
@@ -262,7 +278,9 @@ def _moment() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def _load(target: Target, request: Request, listener: TaskListener) -> Subject:
+def _load(
+    target: Target, request: Request, listener: TaskListener, run_program: Callable[[Program], Execution] | None
+) -> Subject:
     from subspace.evaluation.task_scores import Subject
     from subspace.pipeline.loaded import load_result
 
@@ -277,7 +295,7 @@ def _load(target: Target, request: Request, listener: TaskListener) -> Subject:
         task=loaded.model_config.task,
         labels=labels or (),
         batch_size=request.batch_size,
-        run_program=request.run_program,
+        run_program=run_program,
         progress=listener.on_progress,
     )
 

@@ -32,6 +32,8 @@ def task_record(task: Task, documents: Documents, limit: int | None) -> dict[str
         "source_digest": documents.digest,
         "max_new_tokens": task.max_new_tokens if task.kind in ("generate", "code") else None,
     }
+    if task.kind == "code":
+        record |= {"num_samples": task.num_samples, "temperature": task.temperature}
     return record | {"digest": record_digest(record)}
 
 
@@ -41,7 +43,7 @@ def record_digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
-def split_name(name: str, *, num_fewshot: int | None, limit: int | None) -> str:
+def split_name(name: str, *, num_fewshot: int | None, limit: int | None, sampling: str | None = None) -> str:
     """Return the name under which scores are kept; settings other than the task's own are part of it.
 
     >>> split_name("mmlu/anatomy", num_fewshot=0, limit=10)
@@ -49,4 +51,5 @@ def split_name(name: str, *, num_fewshot: int | None, limit: int | None) -> str:
     """
     shots = "" if num_fewshot is None else f"-{num_fewshot}shot"
     first = "" if limit is None else f"-first{limit}"
-    return name.replace("/", ".").replace(":", ".") + shots + first
+    drawn = "" if sampling is None else f"-{sampling}"
+    return name.replace("/", ".").replace(":", ".") + shots + drawn + first
