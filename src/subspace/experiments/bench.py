@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from subspace.experiments.cells import Matrix
 from subspace.experiments.jobs import Job
 from subspace.experiments.journal import Journal
 from subspace.experiments.pace import Pace
-from subspace.experiments.pool import Event, Pool, Worker
+from subspace.experiments.pool import WORKER, Event, Pool, Worker
 from subspace.experiments.pruning import prune
 from subspace.pipeline.demo import keep_before
 from subspace.runs.bench_layout import BenchLayout
@@ -75,6 +76,7 @@ class Bench:
     num_workers: int
     num_threads: int = 1
     observer: Observer = field(default_factory=Observer)
+    program: Sequence[str] = WORKER
 
     def __post_init__(self) -> None:
         self.layout = BenchLayout(self.folder.absolute())
@@ -133,7 +135,7 @@ class Bench:
     def _work(self) -> None:
         num_due = self.campaign.total - self.num_done
         num_workers = max(min(self.num_workers, num_due), 1)
-        with StopFlag() as stop, Pool(num_workers, self.layout.logs, self.num_threads) as pool:
+        with StopFlag() as stop, self._pool(num_workers) as pool:
             self.workers = pool.workers
             while not self.campaign.has_ended or self.campaign.running:
                 if stop.received and not self.is_stopping:
@@ -148,6 +150,9 @@ class Bench:
                 self.observer.on_tick(self)
         if self.is_stopping:
             raise self._stopped(stop)
+
+    def _pool(self, num_workers: int) -> Pool:
+        return Pool(num_workers, self.layout.logs, self.num_threads, self.program)
 
     def _fill(self, pool: Pool) -> None:
         """Give idle workers what is due; nothing waits in a worker."""
@@ -188,6 +193,8 @@ class Bench:
         self._note("fail", job, error=error)
         self.campaign.fail(job, code, error, seconds)
         failed = job.key in self.campaign.failures
+        if not failed:
+            self._tidy(job)
         self.observer.on_job(self, job, "failed" if failed else "diverged", error)
 
     def _died(self, pool: Pool, worker: Worker, status: int) -> None:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,10 @@ from typing import Any
 
 from subspace.experiments.jobs import Job
 
-__all__ = ["Event", "Pool", "Worker"]
+__all__ = ["WORKER", "Event", "Pool", "Worker"]
+
+WORKER = ("-m", "subspace.experiments.worker")
+"""What the interpreter is asked to run; a test may have another program that speaks the same lines."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ class Worker:
 class Pool:
     """A fixed number of workers; a context manager that leaves none behind."""
 
-    def __init__(self, num_workers: int, logs: Path, num_threads: int = 1) -> None:
-        self._logs, self._num_threads = logs, num_threads
+    def __init__(self, num_workers: int, logs: Path, num_threads: int = 1, program: Sequence[str] = WORKER) -> None:
+        self._logs, self._num_threads, self._program = logs, num_threads, program
         self._selector = selectors.DefaultSelector()
         self.workers: list[Worker] = []
         for number in range(num_workers):
@@ -165,7 +168,7 @@ class Pool:
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         with (self._logs / f"worker-{number}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "subspace.experiments.worker", str(told), str(os.getpid())],
+                [sys.executable, *self._program, str(told), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

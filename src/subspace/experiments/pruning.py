@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from subspace.experiments.jobs import Job
+from subspace.runs.folder_state import run_state
 from subspace.runs.layout import RunLayout
 from subspace.runs.manifest import read_manifest
 from subspace.runs.store import RunFolder
@@ -26,6 +27,9 @@ def prune(job: Job, *, keep_checkpoints: bool = False) -> None:
             shutil.rmtree(layout.checkpoints, ignore_errors=True)
         return
     if job.kind == "before":
+        return
+    if run_state(job.folder) != "finished":  # a trial that diverged: it is not gone on with
+        shutil.rmtree(layout.checkpoints, ignore_errors=True)
         return
     sealed = read_manifest(job.folder)["digests"]
     weights = (layout.adapter, layout.model)

@@ -66,23 +66,19 @@ def main() -> None:
     commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=_listen, args=(commands, busy), daemon=True).start()
-    num_threads = int(os.environ["OMP_NUM_THREADS"])
     _import_everything()
     teller.send("ready")
     while (command := commands.get()) is not None:
         busy.set()
-        if not _serve(command, teller, num_threads):
+        if not _serve(command, teller):
             break
         busy.clear()
     sys.stderr.flush()
     os._exit(0)  # the thread that waits for stdin would make an orderly end abort
 
 
-def _serve(command: Mapping[str, Any], teller: _Teller, num_threads: int) -> bool:
+def _serve(command: Mapping[str, Any], teller: _Teller) -> bool:
     """Run one job and tell how it ended; False if a signal asked the process to stop."""
-    import torch
-
-    torch.set_num_threads(num_threads)  # a run that was resumed has set its own
     try:
         teller.send("done", result=_run(command, teller))
     except StoppedError as stopped:
@@ -103,8 +99,11 @@ def _run(command: Mapping[str, Any], teller: _Teller) -> dict[str, Any]:
     """Do what a command says and return its figures; what is finished already is only read."""
     config, _ = parse_run_config(document_from(command["config"]))
     if command["kind"] == "before":
+        import torch
+
         from subspace.pipeline.demo import base_metrics
 
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         teller.on_phase("evaluate")
         metrics = base_metrics(config)
         Path(command["folder"]).parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +120,11 @@ def _run(command: Mapping[str, Any], teller: _Teller) -> dict[str, Any]:
 
 def _train(config: RunConfig, teller: _Teller) -> None:
     """Begin or go on; a folder that a dying predecessor still holds is waited for."""
+    import torch
+
     from subspace.pipeline.execute import train
 
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # a run that was resumed has set its own
     folder = Path(config.training.output_dir)
     begun = time.monotonic()
     while True:
