@@ -6,21 +6,22 @@ import dataclasses
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.stories260k import DATA
 
+from fixtures.stories260k import DATA
 from subspace.evaluation.harness import run_harness
-from subspace.evaluation.score import Scores
 from subspace.evaluation.task_scores import Subject, score_task
 from subspace.evaluation.tasks import find_task
 from subspace.evaluation.tasks.documents import SourceOverride, read_documents
 
 LETTERS = "ABCD"
+_POOL = 60
+"""Rows that shots are taken from, where a slice is scored."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,35 @@ TWINS = {
 }
 
 
-def write_twin(twin: Twin, folder: Path) -> tuple[Path, Path]:
-    """Write the rows as a data set folder, and a task file that includes the harness's own; return both folders."""
+def write_twins(names: Sequence[str], folder: Path, *, limit: int | None = None) -> tuple[Path, dict[str, Path]]:
+    """Write task files that include the harness's own, a group `twins` of them, and their rows as data set folders.
+
+    Returns:
+        The folder of task files, and the folder of rows of every task.
+    """
+    import yaml
+
+    tasks = folder / "tasks"
+    tasks.mkdir()
+    places = {name: _write_twin(TWINS[name], folder, tasks, limit) for name in names}
+    group = {"group": "twins", "task": [_twin_name(name) for name in names]}
+    (tasks / "twins.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    return tasks, places
+
+
+def _twin_name(name: str) -> str:
+    return f"twin_{name.replace('/', '_')}"
+
+
+def _write_twin(twin: Twin, folder: Path, tasks: Path, limit: int | None) -> Path:
     import lm_eval
     import yaml
 
-    texts = {split: "".join(json.dumps(dict(row)) + "\n" for row in rows()) for split, rows in twin.splits.items()}
+    scored = find_task(twin.ours).source.split
+    texts = {}
+    for split, rows in twin.splits.items():
+        kept = list(rows())[: limit if split == scored or limit is None else _POOL]
+        texts[split] = "".join(json.dumps(dict(row)) + "\n" for row in kept)
     # `datasets` takes two folders of one name for one data set, wherever they lie.
     data = folder / f"rows-{hashlib.sha256(repr(texts).encode()).hexdigest()[:16]}"
     data.mkdir(parents=True)
@@ -110,17 +134,14 @@ def write_twin(twin: Twin, folder: Path) -> tuple[Path, Path]:
     listed = [{"split": split, "path": f"{split}.jsonl"} for split in twin.splits]
     front = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": listed}]})
     (data / "README.md").write_text(f"---\n{front}---\n", encoding="utf-8")
-    tasks = folder / "tasks"
-    tasks.mkdir()
     original = Path(lm_eval.__file__).parent / "tasks" / twin.file
-    absent = {f"{name}_split": None for name in ("training", "validation", "test")}
     names = {"training": "train", "validation": "validation", "test": "test"}
-    present = {f"{kind}_split": name for kind, name in names.items() if name in twin.splits}
-    content = {"include": str(original), "task": "twin", "dataset_path": str(data), "dataset_name": None}
+    splits = {f"{kind}_split": name if name in twin.splits else None for kind, name in names.items()}
+    content = {"include": str(original), "task": _twin_name(twin.ours), "dataset_path": str(data), "dataset_name": None}
     fewshot = {} if "dev" in twin.splits or twin.ours == "gsm8k" else {"fewshot_split": None}
-    content |= absent | present | fewshot | dict(twin.changes or {})
-    (tasks / "twin.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return tasks, data
+    content |= splits | fewshot | dict(twin.changes or {})
+    (tasks / f"{_twin_name(twin.ours)}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return data
 
 
 @dataclass(frozen=True)
@@ -140,32 +161,36 @@ class Agreement:
 
 
 def compare(
-    twin: Twin, subject: Subject, folder: Path, *, limit: int | None = None, answer: int | None = None
-) -> Agreement:
-    """Evaluate a task in both ways.
+    names: Sequence[str], subject: Subject, folder: Path, *, limit: int | None = None, answer: int | None = None
+) -> dict[str, Agreement]:
+    """Evaluate tasks in both ways.
 
     Args:
-        twin: The task.
+        names: Of `TWINS`.
         subject: The model.
-        folder: For the task file and its data.
-        limit: First documents only.
+        folder: For task files and their data.
+        limit: First documents of each only.
         answer: Tokens of an answer at the most, in both.
     """
-    tasks, data = write_twin(twin, folder)
+    tasks, places = write_twins(names, folder, limit=limit)
     generation = {"max_gen_toks": answer} if answer is not None else None
-    theirs = run_harness(subject, "twin", limit=limit, include=str(tasks), generation=generation)
-    task = find_task(twin.ours)
-    if answer is not None:
-        task = dataclasses.replace(task, max_new_tokens=answer)
-    documents = read_documents(task, SourceOverride(str(data)), limit=limit)
-    ours = score_task(subject, task, documents)
-    return agreement(twin, ours, theirs.scores)
+    theirs = run_harness(subject, "twins", include=str(tasks), generation=generation).scores.items
+    found = {}
+    for name, place in places.items():
+        task = find_task(name)
+        if answer is not None:
+            task = dataclasses.replace(task, max_new_tokens=answer)
+        documents = read_documents(task, SourceOverride(str(place)), limit=limit)
+        others = [item for item in theirs if item["id"].startswith(f"{_twin_name(name)}/")]
+        found[name] = agreement(TWINS[name], score_task(subject, task, documents).items, others)
+    return found
 
 
-def agreement(twin: Twin, ours: Scores, theirs: Scores) -> Agreement:
-    assert len(ours.items) == len(theirs.items)
+def agreement(twin: Twin, ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> Agreement:
+    """Hold items of ours against items of the harness."""
+    assert len(ours) == len(theirs)
     equal, largest, outputs, different = 0, 0.0, 0, []
-    for mine, other in zip(ours.items, theirs.items, strict=True):
+    for mine, other in zip(ours, theirs, strict=True):
         for metric, name in twin.metrics.items():
             same = mine[metric] == other[name]
             equal += same
@@ -174,5 +199,4 @@ def agreement(twin: Twin, ours: Scores, theirs: Scores) -> Agreement:
         outputs += "output" in mine and mine["output"] == other.get("output")
         for one, two in zip(mine.get("log_likelihoods", ()), other.get("log_likelihoods", ()), strict=True):
             largest = max(largest, abs(one - two))
-    decisions = len(ours.items) * len(twin.metrics)
-    return Agreement(len(ours.items), decisions, equal, largest, outputs, tuple(different))
+    return Agreement(len(ours), len(ours) * len(twin.metrics), equal, largest, outputs, tuple(different))

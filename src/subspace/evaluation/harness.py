@@ -224,16 +224,22 @@ def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metrics(name: str, results: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of the group, where it has some, else of the task; else the mean over its tasks, by size."""
-    table = results.get("groups", {}).get(name) or results["results"].get(name) or {}
-    found = _plain(table)
+    """Return the metrics of the group, where it has some, else of the task.
+
+    A group without metrics of its own has the means over its tasks, by size; one whose tasks have no metric in common
+    has all of them, as `task.metric`.
+    """
+    found = _plain(results.get("groups", {}).get(name) or results["results"].get(name) or {})
     if found:
         return found
-    parts = [(_plain(row), results["n-samples"][task]["effective"]) for task, row in results["results"].items()
-             if task in results["n-samples"]]  # fmt: skip
-    shared = set.intersection(*(set(row) for row, _ in parts)) if parts else set()
-    total = sum(count for _, count in parts)
-    return {key: math.fsum(row[key] * count for row, count in parts) / total for key in sorted(shared)}
+    sizes = results["n-samples"]
+    parts = {task: _plain(row) for task, row in results["results"].items() if task in sizes}
+    shared = set.intersection(*map(set, parts.values())) if parts else set()
+    if not shared:
+        return {f"{task}.{key}": value for task, row in parts.items() for key, value in row.items()}
+    counts = {task: sizes[task]["effective"] for task in parts}
+    total = sum(counts.values())
+    return {key: math.fsum(row[key] * counts[task] for task, row in parts.items()) / total for key in sorted(shared)}
 
 
 def _plain(table: Mapping[str, Any]) -> dict[str, float]:

@@ -1,10 +1,7 @@
 """How likely a continuation is after a context: the sum of the log-probabilities of its tokens, in nats.
 
-    causal     tokens = encode(context + continuation); the continuation's come after the first len(encode(context))
-    seq2seq    the encoder reads the context, the decoder is scored on the continuation
-
-Blanks at the end of a context belong to the continuation, because most tokenizers write a blank and its word as one
-token. What does not fit is cut from the left. All this is as in lm-evaluation-harness 0.4, so that figures agree.
+What does not fit into the model's context is cut from the left, as in lm-evaluation-harness 0.4; `pairs` says which
+tokens are the continuation's.
 
 b rows, t positions, d hidden size, v vocabulary.
 """
@@ -20,18 +17,14 @@ from torch import Tensor
 
 from subspace.core.errors import ConfigError, NumericsError
 from subspace.evaluation.answer import Progress
-from subspace.evaluation.decoding import context_length
 from subspace.evaluation.inference import device_of, looking_at
+from subspace.evaluation.pairs import Pair, encode_pair, encode_pairs, encode_text, first_token, longest_input
 from subspace.models.split_head import SplitHead
 
 __all__ = ["Likelihood", "encode_pair", "encode_text", "log_likelihoods", "longest_input", "rolling_log_likelihoods"]
 
-_DEFAULT_LENGTH = 2048
-_UNSET_LENGTH = 10**12
 _POSITIONS_AT_ONCE = 1024
 """Positions whose logits exist at one moment."""
-
-Pair = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +42,6 @@ class Likelihood:
     num_tokens: int
     is_greedy: bool
     error: str | None = None
-
-
-def longest_input(model: Any, tokenizer: Any) -> int:
-    """Return how many tokens the model reads at once, virtual ones not counted."""
-    limit = context_length(model)
-    if limit is not None:
-        return limit
-    found = getattr(model.config, "n_positions", None) or getattr(tokenizer, "model_max_length", None)
-    return int(found) if found is not None and found < _UNSET_LENGTH else _DEFAULT_LENGTH
-
-
-def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Return the tokens of a text with the tokenizer's special tokens, the first of which is never doubled."""
-    first = tokenizer.bos_token or tokenizer.eos_token
-    plain = bool(first) and text.startswith(first)
-    return list(tokenizer.encode(text, add_special_tokens=not plain))
-
-
-def encode_pair(tokenizer: Any, context: str, continuation: str, *, seq2seq: bool = False) -> Pair:
-    """Return the tokens of a context and of what follows it.
-
-    Args:
-        tokenizer: Of the model.
-        context: May be empty: then the token that begins texts stands before.
-        continuation: What is scored, with the blank that separates it.
-        seq2seq: The parts go into encoder and decoder, and are encoded apart.
-    """
-    if not context:
-        tokens = list(tokenizer.encode(continuation, add_special_tokens=False))
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        return (tokens[:1], tokens[1:]) if tokens[:1] == [first] else ([first], tokens)
-    bare = context.rstrip()
-    continuation, context = context[len(bare) :] + continuation, bare
-    before = encode_text(tokenizer, context)
-    if seq2seq:
-        return before, list(tokenizer.encode(continuation, add_special_tokens=False))
-    return before, encode_text(tokenizer, context + continuation)[len(before) :]
 
 
 def log_likelihoods(
@@ -111,7 +67,7 @@ def log_likelihoods(
         NumericsError: E-NUM-001 if a log-probability is not finite.
     """
     seq2seq = bool(model.config.is_encoder_decoder)
-    encoded = [encode_pair(tokenizer, *pair, seq2seq=seq2seq) for pair in pairs]
+    encoded = encode_pairs(tokenizer, pairs, seq2seq)
     return _measure(model, encoded, longest_input(model, tokenizer), batch_size, progress)
 
 
@@ -134,7 +90,7 @@ def rolling_log_likelihoods(
             expected="a causal model: only that one gives every token of a text a probability",
         )
     limit = longest_input(model, tokenizer)
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    first = first_token(tokenizer)
     windows: list[Pair] = []
     owners: list[int] = []
     for owner, text in enumerate(texts):

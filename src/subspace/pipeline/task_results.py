@@ -52,7 +52,7 @@ class TaskResults:
         whole = self.layout.predictions(split).is_file()
         wanted = {"digest": digest, "weights": weights}
         same = isinstance(record, dict) and all(record.get(key) == value for key, value in wanted.items())
-        return self.metrics(split) or None if whole and same else None
+        return self.metrics(split) if whole and same and split in _read(self.layout.metrics) else None
 
     def metrics(self, split: str) -> dict[str, float]:
         """Return the metrics of a split, {} if there are none."""
