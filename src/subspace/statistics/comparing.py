@@ -91,7 +91,7 @@ def finish(
         equivalence: Adjusted p value of equivalence of each pair; empty without a margin.
         hypotheses: Comparisons in the whole family.
     """
-    table, alpha = work.table, 1.0 - settings.level
+    table = work.table
     intervals = _bootstraps(work, settings)
     comparisons = tuple(
         _comparison(
@@ -116,7 +116,8 @@ def finish(
             spreads,
             seeds=seeds,
             items=int(work.items.size) or table.num_items,
-            alpha=alpha / max(hypotheses, 1),
+            level=settings.level,
+            hypotheses=hypotheses,
             one_point=_one_point(table),
         ),
     )

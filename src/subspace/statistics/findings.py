@@ -164,6 +164,7 @@ class Power:
         items_needed: Items to find one point with the present seeds; None where no number does, because of seed noise.
         table: Power for differences, seeds and items around the present ones.
         alpha: Level of the single test that is planned with: (1 - level) / hypotheses, the first step of Holm.
+        detectable_alone: The difference found if this were the only comparison planned (at 1 - level).
         target: 0.8.
         seed_std: Standard deviation of the paired difference between seeds (mean square over the pairs).
         item_std: The same between items.
@@ -178,6 +179,7 @@ class Power:
     items_needed: int | None
     table: tuple[PowerRow, ...]
     alpha: float
+    detectable_alone: float | None = None
     target: float = 0.8
     seed_std: float | None = None
     item_std: float | None = None

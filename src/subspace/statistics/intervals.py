@@ -1,10 +1,11 @@
-"""Intervals and p values from one statistic: the mean over its crossed standard error, against Student's t.
+"""Intervals and p values from one statistic: a mean against the error that `two_parts` gives it.
 
-    t = estimate / sqrt(V),   interval  estimate +- t_f(1 - (1 - level) / 2) sqrt(V),   p = 2 P(T_f > |t|)
+    p = 2 P(error > |estimate|),   interval  estimate +- w  with  2 P(error > w) = 1 - level
 
-with V and f of `crossed`. The interval holds 0 exactly where p > 1 - level. Measured coverage: docs/statistics.md.
+The interval holds 0 exactly where p > 1 - level. With one item, or one seed, this is Student's t over the seeds, or the
+items. Measured coverage: docs/statistics.md.
 
-References: Student (1908); Satterthwaite (1946).
+References: Student (1908); Behrens (1929); Fisher (1935).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scipy import stats
 from subspace.core.errors import UsageError
 from subspace.statistics.crossed import Spread
 from subspace.statistics.findings import Interval
+from subspace.statistics.two_parts import critical_width, upper_tail
 
 __all__ = ["METHODS", "check_level", "deviation_interval", "p_value", "t_interval"]
 
@@ -48,7 +50,7 @@ def t_interval(spread: Spread, level: float = 0.95, *, bounds: tuple[float, floa
     method = _method(spread)
     if not math.isfinite(spread.variance):
         return Interval(spread.estimate, bounds[0], bounds[1], level, method)
-    half = _quantile(0.5 + level / 2, spread.degrees) * math.sqrt(spread.variance)
+    half = _width((1.0 - level) / 2.0, spread)
     low, high = max(spread.estimate - half, bounds[0]), min(spread.estimate + half, bounds[1])
     return Interval(spread.estimate, low, high, level, method)
 
@@ -69,10 +71,9 @@ def p_value(spread: Spread, null: float = 0.0, *, side: str = "two-sided") -> fl
         return 1.0
     if spread.variance <= 0.0:
         return _without_variation(spread, gap, side)
-    t = gap / math.sqrt(spread.variance)
     if side == "two-sided":
-        return min(1.0, 2.0 * _tail(abs(t), spread.degrees))
-    return _tail(t if side == "greater" else -t, spread.degrees)
+        return min(1.0, 2.0 * _tail(abs(gap), spread))
+    return _tail(gap if side == "greater" else -gap, spread)
 
 
 def deviation_interval(scores: NDArray[np.float64], level: float = 0.95) -> Interval:
@@ -118,9 +119,23 @@ def _without_variation(spread: Spread, gap: float, side: str) -> float:
     return smallest if (gap > 0) == (side == "greater") else 1.0
 
 
-def _quantile(probability: float, degrees: float) -> float:
-    return float(stats.norm.ppf(probability) if math.isinf(degrees) else stats.t.ppf(probability, degrees))
+def _width(probability: float, spread: Spread) -> float:
+    """Return the error that is exceeded with this probability; Student's quantile where one part is all."""
+    if spread.variance <= 0.0:
+        return 0.0
+    if spread.item_part == 0.0:
+        return float(stats.t.isf(probability, spread.seed_degrees)) * math.sqrt(spread.seed_part)
+    if spread.seed_part == 0.0:
+        return float(stats.t.isf(probability, spread.item_degrees)) * math.sqrt(spread.item_part)
+    degrees = (spread.seed_degrees, spread.item_degrees)
+    return float(critical_width(probability, spread.seed_part, spread.item_part, degrees))
 
 
-def _tail(t: float, degrees: float) -> float:
-    return float(stats.norm.sf(t) if math.isinf(degrees) else stats.t.sf(t, degrees))
+def _tail(gap: float, spread: Spread) -> float:
+    """Return P(error > gap)."""
+    if spread.item_part == 0.0:
+        return float(stats.t.sf(gap / math.sqrt(spread.seed_part), spread.seed_degrees))
+    if spread.seed_part == 0.0:
+        return float(stats.t.sf(gap / math.sqrt(spread.item_part), spread.item_degrees))
+    degrees = (spread.seed_degrees, spread.item_degrees)
+    return float(upper_tail(gap, spread.seed_part, spread.item_part, degrees))

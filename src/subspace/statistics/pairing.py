@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subspace.statistics.crossed import PSEUDO_DIFFERENCE, PSEUDO_SHARE, Spread, crossed, linearised, unpaired
+from subspace.statistics.crossed import (
+    NO_PSEUDO,
+    PSEUDO_DIFFERENCE,
+    PSEUDO_SHARE,
+    Spread,
+    crossed,
+    linearised,
+    unpaired,
+)
 from subspace.statistics.scores import ScoreTable
 
 __all__ = ["Pair", "arm_spread", "lay_out", "scores_by_seed"]
@@ -74,7 +82,7 @@ def lay_out(table: ScoreTable, first: str, second: str) -> Pair | None:
 
 
 def _difference(first: Matrix, second: Matrix, weights: Matrix | None, paired: bool, binary: bool) -> Spread:
-    pseudo = PSEUDO_DIFFERENCE if binary and first.shape[1] > 1 else (0, 0.0)
+    pseudo = PSEUDO_DIFFERENCE if binary and first.shape[1] > 1 else NO_PSEUDO
     if paired:
         return crossed(linearised(first - second, weights), pseudo=pseudo)
     first, second = linearised(first, weights), linearised(second, weights)
@@ -86,7 +94,7 @@ def _difference(first: Matrix, second: Matrix, weights: Matrix | None, paired: b
 def arm_spread(table: ScoreTable, arm: str, items: NDArray[np.intp]) -> Spread:
     """Return the spread of one arm's own score on these items."""
     values, weights = _arm(table, arm, items)
-    pseudo = PSEUDO_SHARE if table.binary and items.size > 1 else (0, 0.0)
+    pseudo = PSEUDO_SHARE if table.binary and items.size > 1 else NO_PSEUDO
     return crossed(linearised(values, weights), pseudo=pseudo)
 
 

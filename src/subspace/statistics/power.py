@@ -2,12 +2,13 @@
 
 Legend: n seeds, m items, D the true difference, v_S, v_I, v_E variances of the paired difference (see `crossed`).
 
-    V = v_S / n + v_I / m + v_E / (n m),   f by Satterthwaite from the expected mean squares
-    power = P(|T'| > t_f(1 - alpha / 2)),  T' noncentral t with f degrees of freedom and noncentrality D / sqrt(V)
+    A = v_S / n + v_E / (n m),  f = n - 1          what seeds bring, estimated as A' = A U / f with U ~ chi2_f
+    B = v_I / m                                    what items bring, taken as known
+    power = mean over U of  P(|D + error| > w(A', B)),   error ~ N(0, A + B),  w the half width that decides
 
 alpha is (1 - level) / hypotheses, Holm's first step: what a difference must pass when it is the only true one.
 
-References: Cohen (1988); Satterthwaite (1946).
+References: Cohen (1988); `two_parts` for the half width.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import ndtr
 
 from subspace.statistics.crossed import Spread
 from subspace.statistics.findings import Power, PowerRow
+from subspace.statistics.two_parts import critical_width
 
 __all__ = ["Noise", "detectable_difference", "noise_of", "plan_power", "power_of"]
 
@@ -29,10 +34,10 @@ MOST_SEEDS, MOST_ITEMS = 1_000, 100_000_000
 _POINTS = (1.0, 2.0, 3.0, 5.0)
 _SEEDS = (3, 5, 10)
 _MORE_ITEMS = 4
-_NORMAL_DEGREES = 1e5
-"""Beyond, t and normal agree in all digits that are shown."""
-_ROOTS, _ROOT_WEIGHTS = np.polynomial.legendre.leggauss(200)
+_ROOTS, _ROOT_WEIGHTS = np.polynomial.legendre.leggauss(60)
 _NODES, _WEIGHTS = (1.0 + _ROOTS) / 2.0, _ROOT_WEIGHTS / 2.0
+
+Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +81,25 @@ def power_of(difference: float, noise: Noise, *, seeds: int, items: int, alpha: 
         items: m, at least 2 unless the scope is "seeds".
         alpha: Level of the test.
     """
-    variance, degrees = _expected(noise, seeds, items)
-    if variance <= 0.0:
-        return 1.0 if difference else alpha
-    shift = abs(difference) / math.sqrt(variance)
-    if degrees > _NORMAL_DEGREES:
-        critical = float(stats.norm.isf(alpha / 2.0))
-        return float(stats.norm.sf(critical - shift) + stats.norm.cdf(-critical - shift))
-    # the noncentral t by quadrature over the chi-square in its denominator: scipy's series gives out far in the tail
-    critical = float(stats.t.isf(alpha / 2.0, degrees))
-    limits = critical * np.sqrt(stats.chi2.ppf(_NODES, degrees) / degrees)
-    return float(_WEIGHTS @ (stats.norm.sf(limits - shift) + stats.norm.cdf(-limits - shift)))
+    widths, shares, deviation = _design(noise, seeds, items, alpha)
+    if deviation == 0.0:
+        return 1.0 if difference else 0.0
+    above = ndtr((abs(difference) - widths) / deviation) + ndtr((-abs(difference) - widths) / deviation)
+    return float(above @ shares)
 
 
 def detectable_difference(
     noise: Noise, *, seeds: int, items: int, alpha: float = 0.05, target: float = TARGET
 ) -> float:
     """Return the true difference that is found with probability `target`."""
-    variance, _ = _expected(noise, seeds, items)
-    if variance <= 0.0:
+    deviation = _design(noise, seeds, items, alpha)[2]
+    if deviation == 0.0:
         return 0.0
 
     def reached(difference: float) -> bool:
         return power_of(difference, noise, seeds=seeds, items=items, alpha=alpha) >= target
 
-    high = math.sqrt(variance)
+    high = deviation
     while not reached(high):
         high *= 2.0
     low = 0.0
@@ -110,19 +109,22 @@ def detectable_difference(
     return high
 
 
-def plan_power(spreads: Sequence[Spread], *, seeds: int, items: int, alpha: float, one_point: float) -> Power:
+def plan_power(
+    spreads: Sequence[Spread], *, seeds: int, items: int, level: float, hypotheses: int, one_point: float
+) -> Power:
     """Return the power line of a task.
 
     Args:
         spreads: Of its comparisons.
         seeds: The present seeds per arm.
         items: The present items.
-        alpha: Level of the single test: (1 - level) / hypotheses.
+        level: Of the comparison.
+        hypotheses: Comparisons in its family.
         one_point: What counts as one point.
     """
-    noise = noise_of(spreads)
+    noise, alpha = noise_of(spreads), (1.0 - level) / max(hypotheses, 1)
     if noise is None:
-        return Power(None, one_point, None, None, (), alpha, TARGET, num_seeds=seeds, num_items=items)
+        return Power(None, one_point, None, None, (), alpha, num_seeds=seeds, num_items=items)
 
     def found(num_seeds: int, num_items: int, difference: float = one_point) -> float:
         return power_of(difference, noise, seeds=num_seeds, items=num_items, alpha=alpha)
@@ -144,7 +146,7 @@ def plan_power(spreads: Sequence[Spread], *, seeds: int, items: int, alpha: floa
         items_needed=items_needed,
         table=tuple(rows),
         alpha=alpha,
-        target=TARGET,
+        detectable_alone=detectable_difference(noise, seeds=seeds, items=items, alpha=1.0 - level),
         seed_std=None if noise.scope == "items" else math.sqrt(noise.seed),
         item_std=None if noise.scope == "seeds" else math.sqrt(noise.item),
         rest_std=math.sqrt(noise.rest) if noise.scope == "seeds and items" else None,
@@ -153,17 +155,23 @@ def plan_power(spreads: Sequence[Spread], *, seeds: int, items: int, alpha: floa
     )
 
 
-def _expected(noise: Noise, seeds: int, items: int) -> tuple[float, float]:
-    """Return V and its degrees of freedom for n seeds and m items."""
+@lru_cache(maxsize=1024)
+def _design(noise: Noise, seeds: int, items: int, alpha: float) -> tuple[Vector, Vector, float]:
+    """Return the half widths that may come out, their probabilities, and the standard deviation of the estimate."""
+    seed_part, degrees, item_part = noise.seed / seeds + noise.rest / (seeds * items), seeds - 1, noise.item / items
     if noise.scope == "seeds":
-        return noise.seed / seeds, seeds - 1
-    if noise.scope == "items":
-        return noise.item / items, items - 1
-    rest = noise.rest / (seeds * items)
-    seed_part, item_part = noise.seed / seeds + rest, noise.item / items + rest
-    variance = seed_part + item_part - rest
-    below = seed_part**2 / (seeds - 1) + item_part**2 / (items - 1) + rest**2 / ((seeds - 1) * (items - 1))
-    return variance, (variance**2 / below if below > 0.0 else math.inf)
+        seed_part, item_part = noise.seed / seeds, 0.0
+    elif noise.scope == "items":
+        # one part alone: the items take the place of the seeds
+        seed_part, degrees, item_part = noise.item / items, items - 1, 0.0
+    if seed_part + item_part == 0.0:
+        return np.zeros(1), np.ones(1), 0.0
+    guesses = seed_part * stats.chi2.ppf(_NODES, degrees) / degrees
+    if item_part == 0.0:
+        widths = float(stats.t.isf(alpha / 2.0, degrees)) * np.sqrt(guesses)
+    else:
+        widths = critical_width(alpha / 2.0, guesses, item_part, (degrees, math.inf))
+    return widths, _WEIGHTS, math.sqrt(seed_part + item_part)
 
 
 def _smallest(enough: Callable[[int], bool], most: int) -> int | None:
