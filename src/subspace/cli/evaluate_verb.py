@@ -15,41 +15,46 @@ if TYPE_CHECKING:
 
 __all__ = ["verb"]
 
+Given = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATHS... [KEY=VALUE]...",
+        help="A finished run and overrides of data and evaluation; with --tasks: runs, folders of runs, model folders, "
+        "hub ids.",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--tasks", help="Tasks with commas between, e.g. gsm8k,mmlu/anatomy,harness:arc_easy."),
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", help="task=PATH, a local file or folder; task:fewshot=PATH for the shots."),
+]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code-execution", help="Run what a model wrote, in a sandbox (humaneval, mbpp).")
+]
+AcceptUnsandboxed = Annotated[
+    bool, typer.Option("--i-accept-unsandboxed", help="The same where this machine denies namespaces.")
+]
+NumSamples = Annotated[int, typer.Option("--num-samples", min=1, help="Programs per problem, for pass@k.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", min=0, help="Of their sampling; 0.8 if not given.")]
+Name = Annotated[str, typer.Option("--name", help="Under which scores on a run's own rows are kept.")]
+
 
 def verb(
-    given: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATHS... [KEY=VALUE]...",
-            help="A finished run and overrides of data and evaluation; with --tasks: runs, folders of runs, model "
-            "folders, hub ids.",
-        ),
-    ],
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option("--tasks", help="Tasks with commas between, e.g. gsm8k,mmlu/anatomy,harness:arc_easy."),
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option("--source", help="task=PATH, a local file or folder; task:fewshot=PATH for the shots."),
-    ] = None,
+    given: Given,
+    tasks: Tasks = None,
+    source: Sources = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many documents of a task.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Shots before a question.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where results on tasks are collected.")] = Path("eval_results"),
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at once, on tasks.")] = 32,
-    allow_code_execution: Annotated[
-        bool, typer.Option("--allow-code-execution", help="Run what a model wrote, in a sandbox (humaneval, mbpp).")
-    ] = False,
-    i_accept_unsandboxed: Annotated[
-        bool, typer.Option("--i-accept-unsandboxed", help="The same where this machine denies namespaces.")
-    ] = False,
-    num_samples: Annotated[int, typer.Option("--num-samples", min=1, help="Programs per problem, for pass@k.")] = 1,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0, help="Of their sampling; 0.8 if not given.")
-    ] = None,
-    name: Annotated[
-        str, typer.Option("--name", help="Under which scores on a run's own rows are kept.")
-    ] = "validation",
+    allow_code_execution: AllowCode = False,
+    i_accept_unsandboxed: AcceptUnsandboxed = False,
+    num_samples: NumSamples = 1,
+    temperature: Temperature = None,
+    name: Name = "validation",
     device: Annotated[str, typer.Option("--device", help="Torch device.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: options.Debug = False,
@@ -59,6 +64,10 @@ def verb(
     With --tasks: `subspace evaluate outputs/ --tasks gsm8k,mmlu/anatomy` scores every finished run under outputs/.
     """
     if tasks is None:
+        run_code = allow_code_execution or None
+        _refuse(
+            {"--source": source, "--limit": limit, "--num-fewshot": num_fewshot, "--allow-code-execution": run_code}
+        )
         _own_rows(given, name, device, json)
         return
     from subspace.pipeline.code_execution import CodeExecution
@@ -84,6 +93,19 @@ def verb(
     _show(outcomes, json)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _refuse(options_of_tasks: dict[str, object]) -> None:
+    """Refuse options that only tasks read.
+
+    Raises:
+        UsageError: E-CLI-004.
+    """
+    from subspace.core.errors import UsageError
+
+    for option, value in options_of_tasks.items():
+        if value is not None:
+            raise UsageError("E-CLI-004", where=option, found="no --tasks", action="Name tasks, or leave it out.")
 
 
 def _own_rows(given: Sequence[str], name: str, device: str, json: bool) -> None:
