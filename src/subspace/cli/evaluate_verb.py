@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["verb"]
 
+_ALLOW = "--allow-code-execution"
 Given = Annotated[
     list[str],
     typer.Argument(
@@ -31,9 +32,7 @@ Sources = Annotated[
     list[str] | None,
     typer.Option("--source", help="task=PATH, a local file or folder; task:fewshot=PATH for the shots."),
 ]
-AllowCode = Annotated[
-    bool, typer.Option("--allow-code-execution", help="Run what a model wrote, in a sandbox (humaneval, mbpp).")
-]
+AllowCode = Annotated[bool, typer.Option(_ALLOW, help="Run what a model wrote, in a sandbox (humaneval, mbpp).")]
 AcceptUnsandboxed = Annotated[
     bool, typer.Option("--i-accept-unsandboxed", help="The same where this machine denies namespaces.")
 ]
@@ -64,10 +63,7 @@ def verb(
     With --tasks: `subspace evaluate outputs/ --tasks gsm8k,mmlu/anatomy` scores every finished run under outputs/.
     """
     if tasks is None:
-        run_code = allow_code_execution or None
-        _refuse(
-            {"--source": source, "--limit": limit, "--num-fewshot": num_fewshot, "--allow-code-execution": run_code}
-        )
+        _refuse({"--source": source, "--limit": limit, "--num-fewshot": num_fewshot, _ALLOW: allow_code_execution})
         _own_rows(given, name, device, json)
         return
     from subspace.pipeline.code_execution import CodeExecution
@@ -104,7 +100,7 @@ def _refuse(options_of_tasks: dict[str, object]) -> None:
     from subspace.core.errors import UsageError
 
     for option, value in options_of_tasks.items():
-        if value is not None:
+        if value is not None and value is not False:
             raise UsageError("E-CLI-004", where=option, found="no --tasks", action="Name tasks, or leave it out.")
 
 
