@@ -246,6 +246,8 @@ def test_bad_requests(outputs: Path, sources: dict[str, SourceOverride], tmp_pat
         ask(outputs / "stopped")
     with pytest.raises(UsageError, match="Did you mean 'arc_easy'"):
         ask(outputs, sources={"arc_esy": SourceOverride("x")}, tasks=("arc_easy",))
+    with pytest.raises(UsageError, match="no task"):
+        ask(outputs, tasks=())
     for text in ("arc_easy", "=x", "arc_easy=", "arc_easy:train=x"):
         with pytest.raises(UsageError, match="E-CLI-001"):
             parse_sources([text])
@@ -258,6 +260,10 @@ def test_overrides_without_tasks_stay_overrides(trained: Path, capsys: pytest.Ca
         main(["evaluate", str(trained), str(trained)])
     assert left.value.code == 2
     assert "E-CLI-002" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", str(trained), "--limit", "3"])
+    assert left.value.code == 2
+    assert "E-CLI-004 --limit: no --tasks" in capsys.readouterr().err
 
 
 def test_runs_are_found_three_levels_down(outputs: Path) -> None:

@@ -86,15 +86,7 @@ def run_harness(
             found="a model with a classification head",
             expected="a language model",
         )
-    manager = _manager(include)
-    if name not in manager.all_tasks:
-        close = nearest(name, manager.all_tasks)
-        raise ConfigError(
-            "E-EVL-001",
-            where="--tasks",
-            found=f"the harness knows no task {name!r}",
-            action=f"Did you mean {PREFIX}{close}?" if close else "Give a folder of tasks with --source harness=PATH.",
-        )
+    manager = _manager_of(name, include)
     with looking_at(subject.model):  # it seeds every generator
         model = models.HFLM(
             pretrained=subject.model,
@@ -132,6 +124,19 @@ def _manager(include: str | None) -> Any:
         return TaskManager()
     own = TaskManager(include_path=include, include_defaults=False)
     return own if own.all_tasks else TaskManager(include_path=include)
+
+
+def _manager_of(name: str, include: str | None) -> Any:
+    manager = _manager(include)
+    if name not in manager.all_tasks:
+        close = nearest(name, manager.all_tasks)
+        raise ConfigError(
+            "E-EVL-001",
+            where="--tasks",
+            found=f"the harness knows no task {name!r}",
+            action=f"Did you mean {PREFIX}{close}?" if close else "Give a folder of tasks with --source harness=PATH.",
+        )
+    return manager
 
 
 def _evaluate(

@@ -57,12 +57,10 @@ def results_of(
     """
     name = _harness_name(record["name"])
     row: dict[str, Any] = {"name": name, "alias": name, "sample_len": len(items)}
-    directions = {}
     for metric, value in metrics.items():
         theirs, chosen = _names(record, metric)
         row[f"{theirs},{chosen}"] = value
         row[f"{theirs}_stderr,{chosen}"] = _standard_error([item.get(metric) for item in items])
-        directions[theirs] = bool(record["higher_is_better"])
     shots = int(record["num_fewshot"])
     config = {
         "task": name,
@@ -78,7 +76,7 @@ def results_of(
         "configs": {name: config},
         "versions": {name: record["version"]},
         "n-shot": {name: shots},
-        "higher_is_better": {name: directions},
+        "higher_is_better": {name: {_names(record, metric)[0]: bool(record["higher_is_better"]) for metric in metrics}},
         "n-samples": {name: size},
         "config": {"model": "subspace", "model_args": f"pretrained={model}", "limit": record["limit"], **settings},
         "git_hash": None,

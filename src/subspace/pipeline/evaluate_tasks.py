@@ -5,56 +5,20 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from subspace.core.errors import DataError, LockError, SubspaceError, UsageError
-from subspace.core.registry import nearest
+from subspace.core.errors import DataError, LockError, SubspaceError
 from subspace.evaluation.sandbox.program import Execution, Program
-from subspace.evaluation.tasks.base import Task
-from subspace.evaluation.tasks.documents import Documents, SourceOverride, override_for, read_documents
-from subspace.evaluation.tasks.record import record_digest, split_name, task_record
-from subspace.evaluation.tasks.registry import find_task
-from subspace.pipeline.code_execution import CodeExecution
 from subspace.pipeline.targets import Target, find_targets
+from subspace.pipeline.task_jobs import Job, OwnJob, Request, jobs_of, parse_sources
 from subspace.pipeline.task_results import TaskResults
 
 if TYPE_CHECKING:
-    from subspace.evaluation.score import Scores
     from subspace.evaluation.task_scores import Subject
 
 __all__ = ["Outcome", "Request", "TaskListener", "evaluate_tasks", "parse_sources"]
-
-HARNESS = "harness"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be evaluated, and how.
-
-    Attributes:
-        paths: Runs, folders of runs, model folders, hub ids.
-        tasks: Names of tasks; `harness:NAME` for one of lm-evaluation-harness.
-        sources: Task to local places; `harness`: a folder of task files.
-        num_fewshot: Shots; None: as each task says.
-        limit: The first so many documents of every task.
-        out: Where results are collected.
-        device: Torch device.
-        batch_size: Inputs at once.
-        code: Whether programs that models write may be run, and how many.
-    """
-
-    paths: tuple[str, ...]
-    tasks: tuple[str, ...]
-    sources: Mapping[str, SourceOverride]
-    num_fewshot: int | None = None
-    limit: int | None = None
-    out: Path = Path("eval_results")
-    device: str = "cpu"
-    batch_size: int = 32
-    code: CodeExecution = field(default_factory=CodeExecution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,56 +53,6 @@ class TaskListener(Protocol):
         """So many steps of the present task are done."""
 
 
-@dataclass(frozen=True)
-class _OwnJob:
-    task: Task
-    documents: Documents
-    split: str
-    record: dict[str, Any]
-
-    def score(self, subject: Subject) -> tuple[Scores, dict[str, Any], Mapping[str, Any] | None]:
-        from subspace.evaluation.likelihood import longest_input
-        from subspace.evaluation.task_scores import answer_length, score_task
-
-        record = self.record
-        if record["max_new_tokens"] is not None:
-            room = answer_length(self.task, longest_input(subject.model, subject.tokenizer))
-            record = record | {"answer_tokens": room}
-        return score_task(subject, self.task, self.documents), record, None
-
-
-@dataclass(frozen=True)
-class _HarnessJob:
-    name: str
-    request: Request
-    split: str
-    record: dict[str, Any]
-
-    def score(self, subject: Subject) -> tuple[Scores, dict[str, Any], Mapping[str, Any] | None]:
-        from subspace.evaluation.harness import run_harness
-
-        place = self.request.sources.get(HARNESS)
-        found = run_harness(
-            subject,
-            self.name,
-            num_fewshot=self.request.num_fewshot,
-            limit=self.request.limit,
-            include=place.path if place else None,
-        )
-        record = self.record | {
-            "version": found.version,
-            "num_fewshot": found.num_fewshot,
-            "num_items": len(found.scores.items),
-            "metrics": list(found.metrics),
-            "metric": found.metrics[0] if found.metrics else None,
-            "higher_is_better": found.higher_is_better,
-        }
-        return found.scores, record, {"results": found.results, "samples": found.samples}
-
-
-_Job = _OwnJob | _HarnessJob
-
-
 def evaluate_tasks(request: Request, listener: TaskListener) -> list[Outcome]:
     """Evaluate every model on every task and return what became of each, in order.
 
@@ -148,12 +62,12 @@ def evaluate_tasks(request: Request, listener: TaskListener) -> list[Outcome]:
 
     Raises:
         ConfigError: E-EVL-001 for an unknown task.
-        UsageError: E-CLI-004 for a source of no task that is asked for.
+        UsageError: E-CLI-001 without a task; E-CLI-004 for a source of no task that is asked for.
         DataError: E-DAT-001 if there is no model or no document; what reading a source raises.
         SecurityError: E-SEC-008, E-SEC-009 if a task runs programs and that is not allowed or cannot be made safe.
     """
-    jobs = _jobs(request)
-    run_program = request.code.runner([job.task for job in jobs if isinstance(job, _OwnJob)])
+    jobs = jobs_of(request)
+    run_program = request.code.runner([job.task for job in jobs if isinstance(job, OwnJob)])
     targets, passed = find_targets(request.paths)
     for note in passed:
         listener.on_note(f"passed over {note}")
@@ -165,62 +79,9 @@ def evaluate_tasks(request: Request, listener: TaskListener) -> list[Outcome]:
     return [outcome for target in targets for outcome in _evaluate(target, jobs, request, listener, load)]
 
 
-def _jobs(request: Request) -> list[_Job]:
-    families = {name.partition("/")[0] for name in request.tasks} | set(request.tasks) | {HARNESS}
-    for name in request.sources:
-        if name not in families:
-            close = nearest(name, families)
-            raise UsageError(
-                "E-CLI-004",
-                where="--source",
-                found=f"{name!r} is none of the tasks that are evaluated",
-                expected=f"one of {', '.join(request.tasks)}",
-                action=f"Did you mean {close!r}?" if close else "",
-            )
-    own = {name: request.code.sampled(find_task(name)) for name in request.tasks if not name.startswith(f"{HARNESS}:")}
-    return [
-        _own_job(own[name], request) if name in own else _harness_job(name, request)
-        for name in dict.fromkeys(request.tasks)
-    ]
-
-
-def _own_job(task: Task, request: Request) -> _OwnJob:
-    source = override_for(task.name, request.sources)
-    documents = read_documents(task, source, num_fewshot=request.num_fewshot, limit=request.limit)
-    shots = request.num_fewshot if request.num_fewshot != task.num_fewshot else None
-    split = split_name(task.name, num_fewshot=shots, limit=request.limit, sampling=_sampling(task))
-    return _OwnJob(task, documents, split, task_record(task, documents, request.limit))
-
-
-def _sampling(task: Task) -> str | None:
-    return f"{task.num_samples}samples-t{task.temperature:g}" if task.temperature > 0 else None
-
-
-def _harness_job(name: str, request: Request) -> _HarnessJob:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        package = version("lm_eval")
-    except PackageNotFoundError:
-        package = "absent"  # running it tells what to install
-    place = request.sources.get(HARNESS)
-    record: dict[str, Any] = {
-        "name": name,
-        "version": None,
-        "kind": HARNESS,
-        "num_fewshot": request.num_fewshot,
-        "limit": request.limit,
-        "source": place.path if place else f"lm_eval {package}",
-        "harness": package,
-    }
-    record["digest"] = record_digest(record)
-    split = split_name(name, num_fewshot=request.num_fewshot, limit=request.limit)
-    return _HarnessJob(name.partition(":")[2], request, split, record)
-
-
 def _evaluate(
     target: Target,
-    jobs: Sequence[_Job],
+    jobs: Sequence[Job],
     request: Request,
     listener: TaskListener,
     load: Callable[[Target], Subject],
@@ -264,7 +125,7 @@ def _fingerprint(target: Target) -> str:
     return fingerprint(resolve(config))
 
 
-def _score(job: _Job, subject: Subject, results: TaskResults, weights: str) -> Mapping[str, Any] | None:
+def _score(job: Job, subject: Subject, results: TaskResults, weights: str) -> Mapping[str, Any] | None:
     begun = time.monotonic()
     scores, record, own = job.score(subject)
     seconds = round(time.monotonic() - begun, 3)
@@ -298,25 +159,3 @@ def _load(
         run_program=run_program,
         progress=listener.on_progress,
     )
-
-
-def parse_sources(given: Sequence[str]) -> dict[str, SourceOverride]:
-    """Return what `task=PATH` and `task:fewshot=PATH` say.
-
-    Raises:
-        UsageError: E-CLI-001 for another form.
-    """
-    found: dict[str, SourceOverride] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        task, colon, role = name.partition(":")
-        if not (equals and task and path) or (colon and role != "fewshot"):
-            raise UsageError(
-                "E-CLI-001",
-                where="--source",
-                found=repr(text),
-                expected="task=PATH, or task:fewshot=PATH for the shots",
-            )
-        before = found.get(task, SourceOverride())
-        found[task] = SourceOverride(before.path, path) if colon else SourceOverride(path, before.fewshot)
-    return found
