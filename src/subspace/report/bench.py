@@ -95,7 +95,8 @@ def read_bench(folder: Path) -> Bench | None:
     metrics = dig(tree, "family", "metric")
     jobs = tuple(job for entry in _entries(tree, "jobs") if (job := _job(folder, entry)) is not None)
     searches = []
-    for name in tree.get("searches") or ():
+    listed = tree.get("searches")
+    for name in listed if isinstance(listed, list) else ():
         if isinstance(name, str) and (search := _search(folder / name, folder, notes)) is not None:
             searches.append(search)
     reference = dig(tree, "family", "reference")

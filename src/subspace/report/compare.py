@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from subspace.report.record import RunRecord
 from subspace.report.study import Study, study_of
 from subspace.report.subspace_pictures import energy_picture, subspace_curves
 from subspace.report.tables import summary_rows, write_refreshes, write_summary, write_tidy
+from subspace.report.verdict_pictures import forest_picture, pareto_picture, search_picture
+from subspace.report.verdict_tables import write_verdict_tables
 from subspace.runs.durable import disk_errors
 
 __all__ = ["Comparison", "compare"]
@@ -81,10 +83,11 @@ def compare(
     tidy, summary, page = out / "tidy.csv", out / "summary.csv", out / "index.html"
     write_tidy(records, tidy)
     write_summary(summary_rows(records), summary)
-    further = _further(records, out, language)
-    files = {summary.name: "file_summary", tidy.name: "file_tidy"} | {
-        path.name: f"file_{key}" for key, path in further.items()
-    }
+    told = write_verdict_tables(found, out, language)
+    further = _further(found, out, language)
+    files = {path.name: f"file_{key}" for key, path in told.items()}
+    files |= {summary.name: "file_summary", tidy.name: "file_tidy"}
+    files |= {path.name: f"file_{key}" for key, path in further.items()}
     write_page(found, page, files=files, language=language)
     notes = tuple(f"{record.name}: {note}" for record in records for note in record.notes)
     return Comparison(
@@ -108,15 +111,22 @@ def _command(paths: Iterable[Path], out: Path, language: str, reference: str | N
     return shlex.join(words)
 
 
-def _further(records: Sequence[RunRecord], out: Path, language: str) -> dict[str, Path]:
+def _further(study: Study, out: Path, language: str) -> dict[str, Path]:
     """Write what only some runs can show; return its files by what they show."""
+    records = study.records
     paths = {
+        "forest": out / "ranking.png",
+        "pareto": out / "pareto.png",
+        "search": out / "learning_rates.png",
         "curves": out / "loss_curves.png",
         "subspace": out / "subspace.png",
         "energy": out / "captured_energy.png",
         "refreshes": out / "refreshes.csv",
     }
     written = {
+        "forest": forest_picture(study, paths["forest"], language=language),
+        "pareto": pareto_picture(study, paths["pareto"], language=language),
+        "search": search_picture(study, paths["search"], language=language),
         "curves": any(record.series(event, "loss")[0] for record in records for event in ("step", "eval")),
         "subspace": subspace_curves(records, paths["subspace"], language=language),
         "energy": energy_picture(records, paths["energy"], language=language),

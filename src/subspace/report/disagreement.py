@@ -8,7 +8,7 @@ from statistics import pvariance
 
 from subspace.report.score_tables import Scored
 
-__all__ = ["Answer", "Disagreement", "Split", "disagreement"]
+__all__ = ["Answer", "Disagreement", "Split", "disagreement", "item_means"]
 
 _RIGHT = 0.5
 """An arm is right on an item when more than this share of its seeds is."""
@@ -65,7 +65,7 @@ def disagreement(scored: Scored, most: int = 12) -> Disagreement | None:
     """Return where the arms of a task differ item by item, with the `most` telling items; None without items."""
     if scored.table is None or not scored.items or scored.table.num_items < 2:
         return None
-    means = _means(scored)
+    means = {key: {arm: mean for arm, (mean, _) in arms.items()} for key, arms in item_means(scored).items()}
     binary = scored.table.binary
     keys = [key for key, found in means.items() if len(found) == len(scored.table.arms)]
     right = wrong = 0
@@ -91,13 +91,16 @@ def disagreement(scored: Scored, most: int = 12) -> Disagreement | None:
     return Disagreement(len(keys), right, wrong, alone, missed, splits)
 
 
-def _means(scored: Scored) -> dict[str, dict[str, float]]:
-    """Return item to arm to the mean over its seeds."""
+def item_means(scored: Scored) -> dict[str, dict[str, tuple[float, int]]]:
+    """Return item to arm to the mean over its seeds and their number."""
     found: dict[str, dict[str, list[float]]] = {}
     for (arm, _), items in scored.items.items():
         for key, value in items.values.items():
             found.setdefault(key, {}).setdefault(arm, []).append(value)
-    return {key: {arm: sum(values) / len(values) for arm, values in arms.items()} for key, arms in found.items()}
+    return {
+        key: {arm: (sum(values) / len(values), len(values)) for arm, values in arms.items()}
+        for key, arms in found.items()
+    }
 
 
 def _split(scored: Scored, key: str, spread: float, values: Mapping[str, float]) -> Split:

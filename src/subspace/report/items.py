@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subspace.report.record import RunRecord
+from subspace.report.values import json_lines
 
 __all__ = ["Items", "read_items"]
 
@@ -86,10 +87,9 @@ def _entries(record: RunRecord, split: str) -> Iterable[Mapping[str, Any]]:
     if path is None:
         return []
     try:
-        found = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
-    except (OSError, ValueError, RecursionError):
+        return json_lines(path.read_bytes()) or []
+    except OSError:
         return []
-    return [item for item in found if isinstance(item, dict)]
 
 
 def _value(item: Mapping[str, Any], metric: str) -> float | None:

@@ -18,7 +18,7 @@ from subspace.core.errors import CheckpointError, DataError
 from subspace.report.bench import BENCH_FILE, Bench, read_bench
 from subspace.report.readers import READERS, Reader
 from subspace.report.record import RunRecord
-from subspace.report.values import dig, number
+from subspace.report.values import dig, json_lines, number
 from subspace.runs.layout import RunLayout
 from subspace.runs.log import LOG_SCHEMA, read_log
 from subspace.runs.manifest import read_manifest
@@ -80,7 +80,8 @@ def find_runs(paths: Iterable[Path], benches: Sequence[Bench] = ()) -> list[Path
     found: dict[Path, Path] = {}
     for path in paths:
         whole = path.resolve()
-        own = [bench for bench in benches if whole.is_relative_to(bench.folder) or bench.folder.parent == whole]
+        known = [bench for bench in benches if bench.jobs]
+        own = [bench for bench in known if whole.is_relative_to(bench.folder) or bench.folder.parent == whole]
         jobs = [job.run for bench in own for job in bench.jobs]
         inside = [path] if _is_run(path) else [run for run in jobs if run.is_relative_to(whole) and _is_run(run)]
         if not inside or any(bench.folder.parent == whole for bench in own):
@@ -178,7 +179,7 @@ def _manifest(layout: RunLayout, notes: list[str]) -> Mapping[str, Any]:
 
 
 def _log(layout: RunLayout, notes: list[str]) -> list[Mapping[str, Any]]:
-    records, ignored = read_log(layout.log)
+    records, ignored = _records(layout.log)
     notes += [note.replace(f"{layout.log}", layout.log.name) for note in ignored]
     others = sorted({str(record.get("schema", "unknown")) for record in records if record.get("schema") != LOG_SCHEMA})
     if others:
@@ -191,6 +192,15 @@ def _log(layout: RunLayout, notes: list[str]) -> list[Mapping[str, Any]]:
     if len(last) < len(records):
         notes.append(f"{layout.log.name}: {len(records) - len(last)} records logged twice; the last of each is shown")
     return [records[place] for place in sorted(last.values())]
+
+
+def _records(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return what `read_log` does; a log without any damage is parsed in one go."""
+    try:
+        found = json_lines(path.read_bytes())
+    except OSError:
+        found = None
+    return (found, ()) if found is not None else read_log(path)
 
 
 def _metrics(layout: RunLayout, manifest: Mapping[str, Any], notes: list[str]) -> Mapping[str, Mapping[str, float]]:

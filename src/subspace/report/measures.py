@@ -1,4 +1,4 @@
-"""Scores and differences as people read them: shares in percent and points, losses as plain numbers."""
+"""Scores and differences as people read them: shares in percent and points, losses with enough digits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from subspace.report.tables import LOWER_IS_BETTER, format_score
+from subspace.report.tables import LOWER_IS_BETTER
 from subspace.report.words.phrase import Phrase, Said, say
 from subspace.report.words.strings import STRINGS
 
@@ -20,29 +20,35 @@ class Measure:
     Attributes:
         metric: Its name.
         share: Values lie between 0 and 1 and are written in percent, differences in percentage points.
+        digits: After the point.
     """
 
     metric: str
     share: bool
+    digits: int = 1
 
     @classmethod
     def of(cls, metric: str, values: Iterable[float]) -> Measure:
         """Return how a metric with these values is written."""
-        return cls(metric, metric not in LOWER_IS_BETTER and all(0 <= value <= 1 for value in values))
+        known = list(values)
+        if metric not in LOWER_IS_BETTER and all(0 <= value <= 1 for value in known):
+            return cls(metric, True)
+        largest = max((abs(value) for value in known), default=1.0) or 1.0
+        return cls(metric, False, min(max(3 - math.floor(math.log10(largest)), 0), 6))
 
     def value(self, value: float) -> str:
         """Return a score."""
-        return f"{100 * value:.1f} %" if self.share else format_score("loss", value)
+        return f"{100 * value:.1f} %" if self.share else f"{value:.{self.digits}f}"
 
     def bare(self, value: float, *, signed: bool = False) -> str:
         """Return a difference without its unit; the minus is the true one."""
         scaled = 100 * value if self.share else value
         if not math.isfinite(scaled):
             return "∞" if scaled > 0 else "−∞"
-        digits = f"{scaled:.1f}" if self.share else f"{scaled:.3g}"
-        if float(digits) == 0:
-            digits = digits.lstrip("-")
-        return ("+" if signed and scaled > 0 and float(digits) else "") + digits.replace("-", "−")
+        text = f"{scaled:.{self.digits}f}"
+        if float(text) == 0:
+            return text.lstrip("-")
+        return ("+" if signed and scaled > 0 else "") + text.replace("-", "−")
 
     def difference(self, value: float, *, signed: bool = False) -> Said:
         """Return a difference with its unit."""
@@ -53,7 +59,7 @@ class Measure:
         """Return the ends of an interval of scores."""
         if self.share:
             return say("span", low=f"{100 * low:.1f}", high=f"{100 * high:.1f} %")
-        return say("span", low=format_score("loss", low), high=format_score("loss", high))
+        return say("span", low=self.value(low), high=self.value(high))
 
     def between(self, low: float, high: float, *, signed: bool = False) -> Phrase:
         """Return the ends of an interval of differences, without a unit."""

@@ -131,6 +131,12 @@ class RunRecord:
 
     def series(self, event: str, key: str, split: str | None = None) -> tuple[list[int], list[float]]:
         """Return the steps and values of one quantity over the run, finite ones only, in order of steps."""
+        asked = event, key, split
+        if asked not in self._series:
+            self._series[asked] = self._read_series(event, key, split)
+        return self._series[asked]
+
+    def _read_series(self, event: str, key: str, split: str | None) -> tuple[list[int], list[float]]:
         points = []
         for record in self._by_event.get(event, ()):
             if split is not None and record.get("split") != split:
@@ -140,6 +146,10 @@ class RunRecord:
                 points.append((int(step), value))
         points.sort(key=lambda point: point[0])
         return [step for step, _ in points], [value for _, value in points]
+
+    @cached_property
+    def _series(self) -> dict[tuple[str, str, str | None], tuple[list[int], list[float]]]:
+        return {}
 
     @cached_property
     def _by_event(self) -> Mapping[Any, Sequence[Mapping[str, Any]]]:

@@ -26,12 +26,15 @@ __all__ = [
     "summary_rows",
     "summary_table",
     "tidy_rows",
+    "write_csv",
     "write_refreshes",
     "write_summary",
     "write_tidy",
 ]
 
-LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+LOWER_IS_BETTER = frozenset(
+    {"loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "forgetting", "drift"}
+)
 _PREFERRED = ("exact_match", "accuracy", "f1", "rougeL", "perplexity", "loss")
 _TIDY = ("run", "method", "model", "seed", "step", "metric", "value")
 _REFRESHES = ("run", "method", "model", "seed", "step", "weight", "metric", "value")
@@ -110,22 +113,30 @@ def tidy_rows(records: Iterable[RunRecord]) -> Iterator[dict[str, Any]]:
     """
     for record in records:
         run = _run(record)
-        for entry in record.log:
-            step = number(entry.get("step"))
-            origin = _origin(entry)
-            if step is None or origin is None:
-                continue
-            measured = [(f"{origin}.{key}", entry[key]) for key in entry if key not in _NOT_MEASURED]
-            machine = entry.get("machine")
-            if entry.get("event") != "eval" and isinstance(machine, dict):
-                measured += [(f"machine.{key}", value) for key, value in machine.items()]
-            for metric, found in measured:
-                if (value := number(found)) is not None:
-                    yield {**run, "step": int(step), "metric": metric, "value": value}
-        for split, scores in record.metrics.items():
-            step = 0 if split == "before" else record.last_step
-            for name, value in scores.items():
-                yield {**run, "step": step, "metric": f"{split}.{name}", "value": value}
+        for step, metric, value in _measured(record):
+            yield {**run, "step": step, "metric": metric, "value": value}
+
+
+def _measured(record: RunRecord) -> Iterator[tuple[int, str, float]]:
+    names: dict[tuple[str, str], str] = {}
+    for entry in record.log:
+        step = number(entry.get("step"))
+        origin = _origin(entry)
+        if step is None or origin is None:
+            continue
+        measured = [(origin, key, found) for key, found in entry.items() if key not in _NOT_MEASURED]
+        machine = entry.get("machine")
+        if entry.get("event") != "eval" and isinstance(machine, dict):
+            measured += [("machine", key, found) for key, found in machine.items()]
+        for source, key, found in measured:
+            value = number(found)
+            if value is not None:
+                name = names.get((source, key)) or names.setdefault((source, key), f"{source}.{key}")
+                yield int(step), name, value
+    for split, scores in record.metrics.items():
+        step = 0 if split == "before" else record.last_step
+        for name, value in scores.items():
+            yield int(step), f"{split}.{name}", value
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
@@ -151,7 +162,7 @@ def write_refreshes(records: Iterable[RunRecord], path: Path) -> None:
         ResourceError: E-RES-002 if the disk refuses.
     """
     runs = ((_run(record), record.refreshes) for record in records)
-    _write_csv(path, _REFRESHES, ({**run, **row} for run, found in runs for row in weight_rows(found)))
+    write_csv(path, _REFRESHES, ({**run, **row} for run, found in runs for row in weight_rows(found)))
 
 
 def write_tidy(records: Iterable[RunRecord], path: Path) -> None:
@@ -160,7 +171,26 @@ def write_tidy(records: Iterable[RunRecord], path: Path) -> None:
     Raises:
         ResourceError: E-RES-002 if the disk refuses.
     """
-    _write_csv(path, _TIDY, tidy_rows(records))
+    replace_file(path, _tidy_text(records))
+
+
+def _tidy_text(records: Iterable[RunRecord]) -> Iterator[bytes]:
+    """Yield the file run by run: there may be millions of rows, of which only the last three cells differ."""
+    yield (",".join(_TIDY) + "\n").encode()
+    quoted: dict[str, str] = {}
+    for record in records:
+        run = _in_csv(list(_run(record).values()))
+        lines = []
+        for step, metric, value in _measured(record):
+            name = quoted.get(metric) or quoted.setdefault(metric, _in_csv([metric]))
+            lines.append(f"{run},{step},{name},{value!r}\n")
+        yield "".join(lines).encode("utf-8", errors="surrogateescape")
+
+
+def _in_csv(cells: Sequence[Any]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
 
 
 def write_summary(rows: Iterable[SummaryRow], path: Path) -> None:
@@ -169,10 +199,15 @@ def write_summary(rows: Iterable[SummaryRow], path: Path) -> None:
     Raises:
         ResourceError: E-RES-002 if the disk refuses.
     """
-    _write_csv(path, tuple(column.name for column in fields(SummaryRow)), (asdict(row) for row in rows))
+    write_csv(path, tuple(column.name for column in fields(SummaryRow)), (asdict(row) for row in rows))
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV.
+
+    Raises:
+        ResourceError: E-RES-002 if the disk refuses.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["dig", "number"]
+__all__ = ["dig", "json_lines", "number"]
 
 
 def number(value: Any) -> float | None:
@@ -21,3 +22,15 @@ def dig(tree: Any, *keys: str) -> Any:
     for key in keys:
         tree = tree.get(key) if isinstance(tree, Mapping) else None
     return tree
+
+
+def json_lines(data: bytes) -> list[dict[str, Any]] | None:
+    """Return the objects of a file of one JSON object a line, parsed in one go; None if it is not wholly that."""
+    lines = data.split(b"\n")
+    if lines.pop():
+        return None
+    try:
+        found = json.loads(b"[" + b",".join(lines) + b"]")
+    except (ValueError, RecursionError):
+        return None
+    return found if len(found) == len(lines) and all(type(entry) is dict for entry in found) else None

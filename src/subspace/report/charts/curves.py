@@ -38,8 +38,10 @@ def line_chart(chart: Chart, language: str, height: int = 260) -> str:
     return (
         f'<figure class="chart"><figcaption><b>{both(chart.title)}</b>{note}</figcaption>'
         f'<div class="plot" data-hover="steps" style="--names:{width}ch;height:{height}px" '
-        f"{scale_data('x', chart.across)} {scale_data('y', chart.scale)} {_unit(chart)}>{beside(chart.scale, chart.form)}"
-        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img"{dated("aria-label", chart.title, language)}>'
+        f"{scale_data('x', chart.across)} {scale_data('y', chart.scale)} {_unit(chart)}>"
+        f"{beside(chart.scale, chart.form)}"
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img"'
+        f"{dated('aria-label', chart.title, language)}>"
         f"{bands}{faint}{strong}{marks}</svg>{_names(chart, height)}{ticks}</div>"
         f'<div class="xaxis">{both(say("steps_axis"))}</div></figure>'
     )

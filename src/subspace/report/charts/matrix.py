@@ -49,6 +49,7 @@ def matrix(groups: Sequence[Group], cells: Mapping[tuple[str, str], Cell], langu
         f'<span><i class="{look}"></i>{both(say(f"matrix_{look}"))}</span>' for look in ("better", "worse", "open")
     )
     return (
-        f'<div class="scroll"><table class="matrix{"" if numbers else " fine"}"><thead><tr><td></td>{heads}</tr></thead>'
+        f'<div class="scroll"><table class="matrix{"" if numbers else " fine"}">'
+        f"<thead><tr><td></td>{heads}</tr></thead>"
         f'<tbody>{"".join(body)}</tbody></table></div><div class="looks">{legend}</div>'
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from subspace.core.units import format_bytes
 from subspace.report.charts.rows import Bar, bars
 from subspace.report.charts.scatter import Dot, scatter
@@ -9,11 +11,11 @@ from subspace.report.costs import COSTS, Cost
 from subspace.report.page.curves import drawn_groups
 from subspace.report.page.parts import choices, section
 from subspace.report.score_tables import Scored
-from subspace.report.series import pick_scale
+from subspace.report.series import Scale, pick_scale
 from subspace.report.study import Study
 from subspace.report.words.phrase import Said, both, say
 
-__all__ = ["cost_dots", "fronts", "memory"]
+__all__ = ["cost_axis", "cost_dots", "fronts", "memory"]
 
 
 def fronts(study: Study, language: str) -> str:
@@ -42,27 +44,28 @@ def cost_dots(study: Study, scored: Scored, cost: Cost) -> list[Dot]:
     return dots
 
 
+def cost_axis(dots: Sequence[Dot], cost: Cost) -> tuple[Scale, Callable[[float], str]]:
+    """Return the axis of a cost, round in its unit, and how its ticks are written."""
+    size, name = cost.unit(max(dot.cost for dot in dots))
+    round_one = pick_scale([dot.cost / size for dot in dots])
+    scale = Scale(
+        round_one.low * size,
+        round_one.high * size,
+        round_one.logarithmic,
+        tuple(tick * size for tick in round_one.ticks),
+    )
+    return scale, lambda value: f"{value / size:g}{name}"
+
+
 def _front(study: Study, scored: Scored, cost: Cost, language: str) -> str:
     dots, measure = cost_dots(study, scored, cost), study.measure(scored)
     if len(dots) < 2 or len({dot.cost for dot in dots}) < 2:
         return ""
-    costs, scores = [dot.cost for dot in dots], [dot.score for dot in dots]
-    across, up = pick_scale(costs), pick_scale(scores, within=(0.0, 1.0) if measure.share else None)
-    forms = (
-        lambda value: _short(cost.form(value)),
-        lambda value: f"{100 * value:g} %" if measure.share else f"{value:g}",
-    )
+    across, form = cost_axis(dots, cost)
+    up = pick_scale([dot.score for dot in dots], within=(0.0, 1.0) if measure.share else None)
+    forms = (form, lambda value: f"{100 * value:g} %" if measure.share else f"{value:g}")
     titles: tuple[Said, Said] = (say(f"axis_{cost.key}"), say("axis_score", metric=measure.name))
     return scatter(dots, across, up, forms, titles, language, higher_is_better=scored.higher_is_better)
-
-
-def _short(text: str) -> str:
-    """Return a round quantity without the zeros after its point."""
-    number, _, unit = text.partition(" ")
-    if "." in number:
-        digits = number.rstrip("KMGTP")
-        number = digits.rstrip("0").rstrip(".") + number[len(digits) :]
-    return f"{number} {unit}".strip()
 
 
 def memory(study: Study, language: str) -> str:

@@ -36,7 +36,8 @@ def _counts(study: Study, found: Disagreement, language: str) -> str:
     assert found.wrong is not None
     split = found.items - found.right - found.wrong
     pieces = "".join(
-        f'<i class="{look}" style="flex-grow:{count}"{dated("data-tip", say(f"items_{look}", count=count), language)}></i>'
+        f'<i class="{look}" style="flex-grow:{count}"'
+        f"{dated('data-tip', say(f'items_{look}', count=count), language)}></i>"
         for look, count in (("right", found.right), ("split", split), ("wrong", found.wrong))
         if count
     )

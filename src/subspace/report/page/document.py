@@ -68,7 +68,8 @@ def write_page(study: Study, path: Path, *, files: Mapping[str, str] | None = No
         f'<!doctype html><html lang="{TAGS[language]}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}{script_digest()}">'
-        f'<link rel="icon" href="data:,"><title data-say="{escape(json.dumps(titles, ensure_ascii=False))}">{escape(titles[language])}</title>'
+        f'<link rel="icon" href="data:,"><title data-say="{escape(json.dumps(titles, ensure_ascii=False))}">'
+        f"{escape(titles[language])}</title>"
         f'<style>{stylesheet()}</style></head><body><div class="page">{_bar(language)}<main>{"".join(parts)}</main>'
         f"<footer>{both(say('footer', version=__version__))}</footer></div><script>{SCRIPT}</script></body></html>\n"
     )

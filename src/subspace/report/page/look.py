@@ -6,10 +6,12 @@ __all__ = ["LAYOUT"]
 
 LAYOUT = """
 *{box-sizing:border-box}
-html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
+html{-webkit-text-size-adjust:100%}
 html[lang=en] [lang=zh-Hans],html[lang=zh-Hans] [lang=en]:not(html){display:none}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
-"Helvetica Neue","Noto Sans","PingFang SC","Microsoft YaHei","Noto Sans CJK SC","WenQuanYi Micro Hei",sans-serif;
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 "Helvetica Neue",Helvetica,"Segoe UI",Roboto,
+Arial,"Liberation Sans","PingFang SC","Microsoft YaHei","Noto Sans CJK SC","WenQuanYi Micro Hei",system-ui,sans-serif;
+--serif:Charter,"Bitstream Charter","Iowan Old Style","Source Serif 4",Georgia,"Liberation Serif","Noto Serif SC",
+"Songti SC","Noto Serif CJK SC","WenQuanYi Micro Hei",serif;
 font-variant-numeric:tabular-nums lining-nums}
 .page{max-width:1180px;margin:0 auto;padding:0 32px 72px}
 .bar{display:flex;justify-content:space-between;align-items:center;gap:16px;padding:18px 0 14px;
@@ -22,8 +24,7 @@ border-bottom:1px solid var(--rule);font-size:13px;color:var(--soft)}
 button:focus-visible,summary:focus-visible,a:focus-visible{outline:2px solid var(--c0);outline-offset:2px}
 header{padding:40px 0 34px}
 h1,h2,.glance dd,h3{text-wrap:pretty}
-h1{margin:0 0 26px;max-width:26ch;font:600 clamp(30px,4.6vw,50px)/1.12 Charter,"Bitstream Charter","Iowan Old Style",
-"Source Serif 4",Georgia,"Noto Serif SC","Songti SC","Noto Serif CJK SC","WenQuanYi Micro Hei",serif;
+h1{margin:0 0 26px;max-width:26ch;font:600 clamp(30px,4.6vw,50px)/1.12 var(--serif);
 letter-spacing:-.015em;overflow-wrap:anywhere}
 html[lang=zh-Hans] h1{letter-spacing:0;line-height:1.25}
 dl,dd{margin:0}
@@ -32,7 +33,8 @@ dl,dd{margin:0}
 border-bottom:1px solid var(--line)}
 .glance dt{color:var(--soft);font-size:14px;line-height:1.6;overflow-wrap:anywhere}
 .glance dd{font-size:17px;line-height:1.45;overflow-wrap:anywhere}
-.glance>div:first-child dd{font-size:19px}
+.single>div:first-child dd{font-size:20px}
+.take{display:block;margin-top:4px;font-size:14px;color:var(--soft)}
 .caution{max-width:880px;margin:18px 0 0;padding:0;list-style:none;font-size:14px;color:var(--soft)}
 .caution li{position:relative;margin:5px 0;padding-left:18px}
 .caution li::before{content:"";position:absolute;left:0;top:.42em;border:5px solid transparent;
@@ -43,8 +45,7 @@ dl.facts dt,dl.origin dt{color:var(--soft);font-size:13px}
 dl.facts dd{font-weight:600;overflow-wrap:anywhere}
 section{display:grid;grid-template-columns:200px minmax(0,1fr);gap:8px 40px;padding:26px 0 34px;
 border-top:1px solid var(--line)}
-.side h2{margin:0;font:600 20px/1.25 Charter,"Bitstream Charter","Iowan Old Style","Source Serif 4",Georgia,
-"Noto Serif SC","Songti SC","WenQuanYi Micro Hei",serif}
+.side h2{margin:0;font:600 20px/1.25 var(--serif)}
 .note{margin:8px 0 0;font-size:13px;line-height:1.5;color:var(--soft);text-wrap:pretty}
 .body>.note,.inside>.note{max-width:70ch;margin:0 0 10px}
 h3{margin:26px 0 6px;font-size:15px;font-weight:650}
@@ -114,7 +115,7 @@ color:var(--paper);font-size:13px;line-height:1.45;pointer-events:none;white-spa
 header{padding:26px 0 24px}
 section{grid-template-columns:minmax(0,1fr);padding:22px 0 26px;gap:14px}
 .glance>div{grid-template-columns:1fr;padding:9px 0}
-.glance dd,.glance>div:first-child dd{font-size:16px}
+.glance dd,.single>div:first-child dd{font-size:16px}
 .files{columns:1}
 .answer{grid-template-columns:1fr auto}
 .answer code{grid-column:1/-1}
@@ -122,5 +123,4 @@ section{grid-template-columns:minmax(0,1fr);padding:22px 0 26px;gap:14px}
 .origin div{grid-template-columns:1fr;gap:0}
 }
 @media print{.languages,.tabs button[aria-pressed=false]{display:none}section{break-inside:avoid}}
-@media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 """

@@ -8,6 +8,8 @@ CHARTS = """
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:30px 36px}
 .pair.small{--left:54px;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:28px 32px;
 align-items:end}
+.pair.tiny{grid-template-columns:repeat(auto-fill,minmax(min(100%,160px),1fr));--left:40px}
+@media (min-width:700px){.pair.tiny{grid-template-columns:repeat(auto-fill,minmax(220px,1fr))}}
 figure{margin:0;min-width:0}
 .chart{container-type:inline-size}
 figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 12px;margin-bottom:12px;font-size:14px}
@@ -39,7 +41,8 @@ text-shadow:0 0 3px var(--paper),0 0 3px var(--paper),0 0 3px var(--paper)}
 .spot.small{width:9px;height:9px;margin:-4.5px 0 0 -4.5px;border-width:1px;opacity:var(--strength)}
 .spot.chosen{outline:2px solid var(--ink);outline-offset:1px;opacity:1}
 .cross{position:absolute;top:0;transform:translate(-50%,-50%);color:var(--bad);font-style:normal;font-weight:700}
-.called{position:absolute;font-size:13px;font-weight:600;line-height:16px;white-space:nowrap;pointer-events:none}
+.called{position:absolute;text-shadow:0 0 3px var(--paper),0 0 3px var(--paper),0 0 3px var(--paper);
+font-size:13px;font-weight:600;line-height:16px;white-space:nowrap;pointer-events:none}
 .called.right{transform:translate(10px,-50%)}
 .called.left{transform:translate(calc(-100% - 10px),-50%)}
 .called.over{transform:translate(-50%,calc(-100% - 8px))}
@@ -73,6 +76,7 @@ text-shadow:0 0 3px var(--paper),0 0 3px var(--paper),0 0 3px var(--paper)}
 vertical-align:bottom}
 .matrix th[scope=row]{position:sticky;left:0;background:var(--paper);padding-right:10px;color:var(--ink);
 font-weight:600;text-align:left;border:0;max-width:22ch;overflow:hidden;text-overflow:ellipsis}
+.matrix th[scope=row]{vertical-align:middle}
 .matrix thead td{padding:0}
 .matrix tbody td,.matrix tbody td:not(.n):not(:first-child){min-width:58px;height:32px;padding:0 6px;
 text-align:center}
@@ -103,6 +107,10 @@ overflow:hidden;background:color-mix(in oklab,var(--heat) var(--v,0%),var(--cold
 .kind{max-width:13ch;padding-right:8px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;font-size:13px;
 color:var(--soft)}
 .tick{font-size:12px;text-align:center;color:var(--soft);white-space:nowrap}
+.sub{display:block;font-size:13px;font-weight:400;color:var(--soft)}
+.soft{font-weight:600;color:var(--soft)}
+.gates td{vertical-align:top}
+.gates th{white-space:normal;vertical-align:bottom}
 .good{color:var(--good);font-weight:600}
 .bad{color:var(--bad);font-weight:600}
 @media (max-width:620px){

@@ -65,7 +65,7 @@ def choices(options: Sequence[tuple[Said, str]]) -> str:
     if len(options) == 1:
         return options[0][1]
     buttons = "".join(
-        f'<button type="button" data-choice="{number}" aria-pressed="{"false" if number else "true"}">{both(title)}</button>'
+        f'<button type="button" data-choice="{number}" aria-pressed="{str(number == 0).lower()}">{both(title)}</button>'
         for number, (title, _) in enumerate(options)
     )
     bodies = "".join(f'<div data-chosen="{number}">{body}</div>' for number, (_, body) in enumerate(options))

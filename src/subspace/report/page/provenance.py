@@ -29,8 +29,8 @@ def provenance(study: Study) -> str:
     if not facts and not again:
         return ""
     told = "".join(
-        f"<div><dt>{both(name)}</dt><dd>{escape(', '.join(values[:_MOST]) + (' …' if len(values) > _MOST else ''))}</dd></div>"
-        for name, values in facts
+        f"<div><dt>{both(name)}</dt><dd>{escape(', '.join(values))}</dd></div>"
+        for name, values in ((name, [*values[:_MOST], *["…"][: len(values[_MOST:])]]) for name, values in facts)
     )
     parts = f"<h3>{both(say('repeat'))}</h3>{again}" if again else ""
     return section(

@@ -10,14 +10,14 @@ from subspace.report.charts.matrix import Cell, matrix
 from subspace.report.charts.rows import Row, forest
 from subspace.report.measures import Measure
 from subspace.report.page.parts import Value, folded, section, table
-from subspace.report.page.verdict import amounts
+from subspace.report.page.power import amounts
 from subspace.report.score_tables import Scored
 from subspace.report.series import Scale, pick_scale
 from subspace.report.study import Study
 from subspace.report.words.phrase import Said, both, say
 from subspace.statistics.findings import Comparison, Power, TaskVerdict
 
-__all__ = ["differences", "ranking", "score_scale"]
+__all__ = ["differences", "ranking", "rows_of", "score_scale"]
 
 
 def ranking(study: Study, language: str) -> str:
@@ -25,7 +25,7 @@ def ranking(study: Study, language: str) -> str:
     parts = []
     for scored in study.scored:
         task, measure = study.verdict_on(scored), study.measure(scored)
-        rows = _judged_rows(study, scored, task, measure) if task else _bare_rows(study, scored, measure)
+        rows = rows_of(study, scored)
         seeds = max(len(runs) for runs in scored.scores.values())
         items = task.num_items if task else len(next(iter(scored.items.values()), _NOTHING).values)
         head = say(
@@ -38,7 +38,7 @@ def ranking(study: Study, language: str) -> str:
         before = (
             ""
             if scored.before is None
-            else f" <span>{both(say('before_was', before=measure.value(scored.before)))}</span>"
+            else f" · <span>{both(say('before_was', before=measure.value(scored.before)))}</span>"
         )
         parts.append(
             f'<p class="task">{both(head)}{before}</p>{forest(rows, score_scale(rows), _tick(measure), language)}'
@@ -51,6 +51,12 @@ def ranking(study: Study, language: str) -> str:
     if several:
         note.append(say("ranking_seeds"))
     return section("ranking", say("ranking"), "".join(parts), note)
+
+
+def rows_of(study: Study, scored: Scored) -> list[Row]:
+    """Return the arms of a task as rows, best first."""
+    task, measure = study.verdict_on(scored), study.measure(scored)
+    return _judged_rows(study, scored, task, measure) if task else _bare_rows(study, scored, measure)
 
 
 class _Nothing:

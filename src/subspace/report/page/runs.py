@@ -70,7 +70,7 @@ def missing(study: Study) -> str:
         for note in bench.notes:
             told.setdefault(note, []).append(bench.name)
     items = "".join(
-        f"<li><b>{escape(', '.join(names[:4]))}{f' +{len(names) - 4}' if len(names) > 4 else ''}</b>: {escape(note)}</li>"
+        f"<li><b>{escape(', '.join(names[:4]))}{f' +{len(names) - 4}' if names[4:] else ''}</b>: {escape(note)}</li>"
         for note, names in list(told.items())[:_MOST_NOTES]
     )
     return section("missing", say("notes"), f"<ul>{items}</ul>" if items else "")

@@ -66,8 +66,13 @@ document.addEventListener("pointerover", event => {
   const on = event.target.closest && event.target.closest("[data-tip]");
   if (on) show(event, () => { tip.textContent = on.dataset.tip; });
 });
-document.addEventListener("pointerout", event => { if (event.target.closest && event.target.closest("[data-tip]")) hide(); });
-const axis = text => { const [low, high, kind] = text.split(" "); return {low: +low, high: +high, log: kind === "log"}; };
+document.addEventListener("pointerout", event => {
+  if (event.target.closest && event.target.closest("[data-tip]")) hide();
+});
+const axis = text => {
+  const [low, high, kind] = text.split(" ");
+  return {low: +low, high: +high, log: kind === "log"};
+};
 const value = (a, share) => a.log ? a.low * Math.pow(a.high / a.low, share) : a.low + (a.high - a.low) * share;
 all("[data-hover]").forEach(plot => {
   const x = axis(plot.dataset.x), y = axis(plot.dataset.y), factor = +plot.dataset.factor, unit = plot.dataset.unit;

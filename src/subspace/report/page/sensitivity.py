@@ -39,7 +39,7 @@ def sensitivity(study: Study, language: str) -> str:
         form = (lambda value: f"{100 * value:.3g} %") if measure.share else "{:.4g}".format
         drawn = "".join(search_chart(group, search, across, up, form, language) for group, search in searches)
         head = say("search_head", task=task or "–", metric=measure.name, setting=searches[0][1].key)
-        parts.append(f'<p class="task">{both(head)}</p><div class="pair small">{drawn}</div>')
+        parts.append(f'<p class="task">{both(head)}</p><div class="pair small tiny">{drawn}</div>')
     if not parts:
         return ""
     every = [search for searches in fields.values() for _, search in searches]

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from subspace.report.measures import Measure
+from subspace.report.page.power import amounts, power_line
 from subspace.report.page.remarks import sentence
 from subspace.report.score_tables import Scored
 from subspace.report.study import Study, comparison_of
-from subspace.report.words.phrase import Listed, Phrase, Said, Strong, both, listed, plain, say
-from subspace.statistics.findings import Power, TaskVerdict
+from subspace.report.words.phrase import Phrase, Said, Strong, both, listed, plain, say
+from subspace.statistics.findings import TaskVerdict
 
 __all__ = ["Standing", "head", "lines", "standing", "title"]
 
@@ -64,16 +65,18 @@ def title(study: Study) -> Phrase:
     found = [standing(task, None) for task in judged]
     if len(found) == 1:
         return _title_of_one(found[0])
+    tasks = say("tasks_two") if len(found) == 2 else say("tasks_many", count=len(found))
     always = set(found[0].leaders).intersection(*(one.leaders for one in found[1:]))
     order = [arm for arm in found[0].leaders if arm in always]
     if not order:
-        return say("title_no_leader", count=len(found))
+        return say("title_no_leader", tasks=tasks)
     if all(len(one.leaders) == 1 for one in found):
-        return say("title_best_on_all", arm=order[0], count=len(found))
+        return say("title_best_on_all", arm=order[0], tasks=tasks)
     if not any(one.behind for one in found):
         return say("title_none")
-    key = "title_leads_on_all" if len(order) == 1 else "title_lead_on_all"
-    return say(key, arms=listed(order, _SHARE_UP_TO + 1), count=len(found))
+    if len(order) > _SHARE_UP_TO:
+        return say("title_many_lead", count=len(order), arms=len(study.arms.groups), tasks=tasks)
+    return say("title_leads_on_all" if len(order) == 1 else "title_lead_on_all", arms=listed(order), tasks=tasks)
 
 
 def _bare_title(study: Study) -> Phrase:
@@ -119,14 +122,24 @@ def _title_against(reference: str, judged: Sequence[TaskVerdict]) -> Phrase:
 
 def head(study: Study) -> str:
     """Return the head of the page."""
+    several = len(study.scored) > 1
     told = [
-        f"<div><dt>{both(name)}</dt><dd>{both(*sentences)}</dd></div>" for name, sentences in lines(study) if sentences
+        f"<div><dt>{both(name)}</dt><dd>{_line(sentences, several)}</dd></div>"
+        for name, sentences in lines(study)
+        if sentences
     ]
     cautions = "".join(f"<li>{both(caution)}</li>" for caution in warnings(study))
     return (
-        f'<header><h1>{both(title(study))}</h1><dl class="glance">{"".join(told)}</dl>'
+        f'<header><h1>{both(title(study))}</h1><dl class="glance{"" if several else " single"}">{"".join(told)}</dl>'
         f"{f'<ul class=caution>{cautions}</ul>' if cautions else ''}{_facts(study)}</header>"
     )
+
+
+def _line(sentences: Sequence[Said], several: bool) -> str:
+    """Return the sentences of one line; of several tasks the last, what it would take, stands below the others."""
+    if not several or len(sentences) < 2:
+        return both(*sentences)
+    return f'{both(*sentences[:-1])}<span class="take">{both(sentences[-1])}</span>'
 
 
 def lines(study: Study) -> list[tuple[Said, list[Said]]]:
@@ -181,12 +194,6 @@ def _score(task: TaskVerdict, arm: str, scored: Scored, measure: Measure) -> Phr
     return say("score_with_interval", interval=measure.span(rank.interval.low, rank.interval.high), **fields)
 
 
-def amounts(seeds: int, items: int) -> Said:
-    """Return how many seeds and items a number rests on."""
-    counted = say("seeds_one" if seeds == 1 else "seeds_many", count=seeds)
-    return counted if items < 2 else say("seeds_and_items", seeds=counted, items=f"{items:,}")
-
-
 def _gaps(task: TaskVerdict, about: str, arms: Sequence[str], measure: Measure) -> list[Said]:
     """Return how far each arm is from the one spoken of, as a part of a sentence."""
     told: list[Said] = []
@@ -204,31 +211,6 @@ def _gaps(task: TaskVerdict, about: str, arms: Sequence[str], measure: Measure) 
                 )
             )
     return [listed(told, 5)] if told else []
-
-
-def power_line(power: Power, measure: Measure) -> Said:
-    """Return what these seeds and items can tell, and what it would take to tell one point."""
-    if power.detectable is None:
-        return say("power_unknown")
-    found = say(
-        "power_detectable",
-        data=amounts(power.num_seeds, power.num_items),
-        difference=measure.difference(power.detectable),
-        target=f"{100 * power.target:.0f} %",
-    )
-    point = measure.difference(power.one_point)
-    seeds, items = power.seeds_needed, power.items_needed if power.num_items > 1 else None
-    if power.detectable <= power.one_point:
-        return found
-    if seeds is None and items is None:
-        return (
-            Listed((found,))
-            if power.num_items < 2
-            else say("power_then", first=found, then=say("power_never", point=point))
-        )
-    key = "power_both" if seeds and items else "power_seeds" if seeds else "power_items"
-    then = say(key, point=point, seeds=seeds or 0, items=f"{items or 0:,}")
-    return say("power_then", first=found, then=then)
 
 
 def _bare(study: Study, scored: Scored, measure: Measure) -> list[Said]:
