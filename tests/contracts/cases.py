@@ -25,6 +25,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ia3": {},
     "prefix": {"num_virtual_tokens": 3},
     "prompt": {"num_virtual_tokens": 3},
+    "custom_optimizer": {"optimizer": "torch.optim.NAdam"},
+    "custom_peft": {"config": "peft.LoHaConfig", "arguments": {"r": 2, "alpha": 4}},
 }
 
 GRAPHS = [name for name in CASES if name in {"full", "galore"} or REGISTRY.load(name).card.family != "projection"]

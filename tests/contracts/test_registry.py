@@ -27,6 +27,7 @@ REGISTERED = {REGISTRY.load(name) for name in REGISTRY.names()}
 REFUSABLE = {
     "data.packing",
     "model.quantization",
+    "model.trained_weights",
     "training.gradient_checkpointing",
     "training.loss_chunk_tokens",
     "training.mixed_precision",

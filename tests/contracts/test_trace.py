@@ -85,7 +85,7 @@ def test_planning_needs_no_peft() -> None:
     """Importing PEFT takes seconds that a plan does not have."""
     code = (
         "import sys, workbench\n"
-        "for name in workbench.CASES:\n"
+        "for name in set(workbench.CASES) - {'custom_peft'}:\n"  # which counts on PEFT's own layers, as its card says
         "    method, model = workbench.new_method(name), workbench.meta_model('llama', 'causal_lm')\n"
         "    inventory = workbench.inventory_of('llama', 'causal_lm')\n"
         "    placements = method.place(inventory)\n"

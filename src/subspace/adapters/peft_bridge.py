@@ -42,12 +42,14 @@ _DECIDING = ("peft_type", "use_dora", "use_rslora", "lora_alpha", "alpha_pattern
 """Keys of an adapter's config that change its function without changing a tensor's shape."""
 
 
-def attach(model: nn.Module, kind: str, options: Mapping[str, Any], placements: Iterable[Placement] = ()) -> nn.Module:
+def attach(
+    model: nn.Module, kind: str | type, options: Mapping[str, Any], placements: Iterable[Placement] = ()
+) -> nn.Module:
     """Wrap `model` with a PEFT adapter and return the PeftModel; only what is trained requires gradients.
 
     Args:
         model: A transformers model.
-        kind: Name of a PEFT config class, e.g. `LoraConfig`.
+        kind: Name of a PEFT config class, e.g. `LoraConfig`, or a class, whose options then say the ranks.
         options: Its arguments, without task and targets.
         placements: Modules to adapt, by full name; empty for prompt methods.
 
@@ -60,7 +62,7 @@ def attach(model: nn.Module, kind: str, options: Mapping[str, Any], placements: 
     arguments = {**options, "task_type": task_type(model), **_targets(model, kind, placements)}
     if arguments["task_type"] == "SEQ_CLS":
         arguments["modules_to_save"] = list(head_modules(name for name, _ in model.named_parameters()))
-    config = getattr(peft, kind)(**arguments)
+    config = (getattr(peft, kind) if isinstance(kind, str) else kind)(**arguments)
     # Under checkpointing transformers and PEFT each make the embeddings' output require gradients, which sends the
     # backward pass to the bottom of the model; non-reentrant checkpointing does not need it. PEFT's hook hides the
     # first one, hence twice.
@@ -70,7 +72,7 @@ def attach(model: nn.Module, kind: str, options: Mapping[str, Any], placements: 
     with torch.random.fork_rng(devices=_cuda_devices(model)), _quiet():
         attached: nn.Module = peft.get_peft_model(model, config)
     base.disable_input_require_grads()
-    _check_placed(attached, placements)
+    _check_placed(attached, placements, ranks=isinstance(kind, str))
     return attached
 
 
@@ -247,7 +249,7 @@ def _move_scales(module: Any) -> None:
         type(module).init_8bit_state(module)
 
 
-def _targets(model: nn.Module, kind: str, placements: tuple[Placement, ...]) -> dict[str, Any]:
+def _targets(model: nn.Module, kind: str | type, placements: tuple[Placement, ...]) -> dict[str, Any]:
     """Return the arguments that say which module gets which rank."""
     if not placements:
         return {}
@@ -263,9 +265,10 @@ def _targets(model: nn.Module, kind: str, placements: tuple[Placement, ...]) -> 
     return targets
 
 
-def _check_placed(model: nn.Module, placements: tuple[Placement, ...]) -> None:
-    wanted = {placement.module: placement.rank for placement in placements}
-    found = {name: getattr(layer, "r", {}).get(ADAPTER, 0) for name, layer in adapter_layers(model).items()}
+def _check_placed(model: nn.Module, placements: tuple[Placement, ...], *, ranks: bool) -> None:
+    wanted = {placement.module: placement.rank if ranks else 0 for placement in placements}
+    layers = adapter_layers(model)
+    found = {name: getattr(layer, "r", {}).get(ADAPTER, 0) if ranks else 0 for name, layer in layers.items()}
     if found != wanted:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise MethodError(

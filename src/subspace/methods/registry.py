@@ -27,6 +27,8 @@ REGISTRY = Registry(
         "ia3": "subspace.methods.ia3:Ia3",
         "prefix": "subspace.methods.prefix:Prefix",
         "prompt": "subspace.methods.prompt:Prompt",
+        "custom_optimizer": "subspace.methods.custom_optimizer:CustomOptimizer",
+        "custom_peft": "subspace.methods.custom_peft:CustomPeft",
     },
     group="subspace.methods",
 )
