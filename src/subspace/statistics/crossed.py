@@ -32,6 +32,9 @@ __all__ = ["NO_PSEUDO", "PSEUDO_DIFFERENCE", "PSEUDO_SHARE", "Pseudo", "Spread",
 
 Matrix = NDArray[np.float64]
 
+_ROUNDING = 1e-12
+"""Means that differ by no larger share are equal: else three equal differences would be proof of one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pseudo:
@@ -182,8 +185,10 @@ def unpaired(first: Matrix, second: Matrix, *, pseudo: Pseudo = NO_PSEUDO) -> Sp
 
 
 def _square(means: Matrix) -> float:
-    """Return the variance (n - 1) of means; 0 for a single one."""
-    return float(means.var(ddof=1)) if means.size > 1 else 0.0
+    """Return the variance (n - 1) of means; 0 for a single one, and for equal ones but for rounding."""
+    if means.size < 2 or float(np.ptp(means)) <= _ROUNDING * float(np.abs(means).max()):
+        return 0.0
+    return float(means.var(ddof=1))
 
 
 def _rest(values: Matrix) -> float:
@@ -195,4 +200,4 @@ def _rest(values: Matrix) -> float:
 def _item_part(by_item: Matrix, pseudo: Pseudo, seeds: float) -> float:
     """Return MS_I / (n m), the variance of the mean over items, with the items that a binary table gets in addition."""
     num = by_item.size + pseudo.items / seeds
-    return float((((by_item - by_item.mean()) ** 2).sum() + pseudo.squares / seeds) / (num * (num - 1)))
+    return float((_square(by_item) * (by_item.size - 1) + pseudo.squares / seeds) / (num * (num - 1)))

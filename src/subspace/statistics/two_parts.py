@@ -30,7 +30,7 @@ Vector = NDArray[np.float64]
 _SEED_NODES, _ITEM_NODES = 80, 24
 _MANY_ITEMS = 200
 """From so many degrees of freedom on, the items' part of the variance counts as known."""
-_STEPS = 40
+_STEPS = 28
 
 
 def upper_tail(gap: ArrayLike, seed_part: ArrayLike, item_part: ArrayLike, degrees: tuple[float, float]) -> Vector:
