@@ -16,6 +16,7 @@ from report.forged_bench import forge_bench, write_json
 from subspace.report.compare import Comparison, compare
 from subspace.report.disagreement import disagreement
 from subspace.report.measures import Measure
+from subspace.report.page.gates import successes
 from subspace.report.page.power import power_line
 from subspace.report.page.remarks import sentence
 from subspace.report.page.verdict import lines, standing, title
@@ -157,6 +158,38 @@ def test_the_page_has_every_section_and_three_seeds_are_warned_of(comparison: Co
     assert "subspace bench matrix.yaml --out outputs/forged" in page.text
     assert "torch 2.13.0+cpu" in page.text
     assert text.count('class="band ') == 2 * 2 * len(ARMS) + 3 * 1  # losses of two tasks; three figures of one method
+
+
+def test_against_a_reference_the_page_shows_differences_and_criteria(tmp_path: Path) -> None:
+    made = compare(
+        [forge_bench(tmp_path / "bench", arms=ARMS, tasks=("word-problems",), seeds=(0, 1, 2), items=60)],
+        tmp_path / "out",
+        reference="lora",
+    )
+    study, text = made.study, made.page.read_text(encoding="utf-8")
+    assert study.verdict is not None
+    assert study.verdict.family == "against the reference"
+    start = text.index('<section id="differences">')
+    assert text[start : text.index("</section>", start)].count('<div class="row" data-arm') == 2
+    [scored] = study.scored
+    task = study.verdict_on(scored)
+    assert task is not None
+    found = {success.arm: success for success in successes(study, scored, task)}
+    assert set(found) == {"full", "galore"}
+    efficiency = found["full"].gates[0]
+    assert (efficiency.verdict, efficiency.literal) == ("FAIL", False)
+    shown = text[text.index('<section id="gates">') :]
+    for success in found.values():
+        for gate in success.gates:
+            assert f'<span lang="en">{gate.verdict}</span>' in shown
+    assert made.words()[0].endswith("lora.")
+    assert "--reference lora" in Page(text).text
+
+
+def test_a_reference_in_the_bench_is_taken(tmp_path: Path) -> None:
+    folder = forge_bench(tmp_path, arms=ARMS, tasks=("word-problems",), seeds=(0, 1), items=9, reference="full")
+    assert study_of([folder]).reference == "full"
+    assert study_of([folder], reference="lora").reference == "lora"
 
 
 def test_links_lead_to_files_that_are_there(comparison: Comparison) -> None:

@@ -42,5 +42,5 @@ def verb(
 
     made = compare(runs, out, language=language.value, reference=reference, metric=metric)
     show_notes(made.notes)
-    for line in comparison_lines(made):
+    for line in (*made.words(language.value), "", *comparison_lines(made)):
         print(line)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from subspace.report.curves import loss_curves
 from subspace.report.page.document import write_page
+from subspace.report.page.verdict import lines, title, warnings
 from subspace.report.record import RunRecord
 from subspace.report.study import Study, study_of
 from subspace.report.subspace_pictures import energy_picture, subspace_curves
 from subspace.report.tables import summary_rows, write_refreshes, write_summary, write_tidy
 from subspace.report.verdict_pictures import forest_picture, pareto_picture, search_picture
 from subspace.report.verdict_tables import write_verdict_tables
+from subspace.report.words.phrase import plain
+from subspace.report.words.strings import words
 from subspace.runs.durable import disk_errors
 
 __all__ = ["Comparison", "compare"]
@@ -50,6 +53,15 @@ class Comparison:
     def records(self) -> tuple[RunRecord, ...]:
         """The runs, in the order in which they are shown."""
         return self.study.records
+
+    def words(self, language: str = "en") -> tuple[str, ...]:
+        """Return the verdict, one line for each thing it says: the headline, who stands where, what to know."""
+        told = [plain(title(self.study), language)]
+        between = words(language)["between_sentences"]
+        for name, sentences in lines(self.study):
+            if sentences:
+                told.append(f"{plain(name, language)}: {between.join(plain(part, language) for part in sentences)}")
+        return (*told, *(f"! {plain(caution, language)}" for caution in warnings(self.study)))
 
 
 def compare(

@@ -32,7 +32,7 @@ def line_chart(chart: Chart, language: str, height: int = 260) -> str:
     hints = [part for part in (chart.hint, say("smoothed_note") if chart.smoothed else None) if part is not None]
     if any(line.low for line in chart.lines):
         hints.append(say("band_note"))
-    note = f'<span class="hint">{both(*hints)}</span>' if hints else ""
+    note = f'<span class="hint">{" · ".join(both(hint) for hint in hints)}</span>' if hints else ""
     width = min(max(len(line.group.label) for line in chart.lines), 22)
     ticks = below(chart.across.ticks, chart.across.place, "{:g}".format)
     return (

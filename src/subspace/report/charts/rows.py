@@ -42,13 +42,17 @@ class Row:
     tip: Said
 
 
-def forest(rows: Sequence[Row], scale: Scale, form: Callable[[float], str], language: str) -> str:
-    """Return scores with intervals on one level axis, best first as they are given."""
+def forest(
+    rows: Sequence[Row], scale: Scale, form: Callable[[float], str], language: str, *, zero: bool = False
+) -> str:
+    """Return scores with intervals on one level axis, best first as they are given; `zero` draws a line there."""
 
     def place(value: float) -> float:
         return 100 * scale.place(value)
 
     lines = "".join(f'<i class="upright" style="left:{place(tick):.2f}%"></i>' for tick in scale.ticks)
+    if zero:
+        lines += f'<i class="zero" style="left:{place(0.0):.2f}%"></i>'
     body = []
     for row in rows:
         marks = [lines]

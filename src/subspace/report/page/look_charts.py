@@ -56,6 +56,7 @@ font-size:13px;font-weight:600;line-height:16px;white-space:nowrap;pointer-event
 .letters{min-width:1ch;font:italic 15px Georgia,serif;color:var(--soft)}
 .track{position:relative;height:34px;min-width:60px}
 .track i{position:absolute;display:block;font-style:normal}
+.zero{top:0;bottom:0;width:1px;background:var(--ink)}
 .upright{top:0;bottom:0;width:1px;background:var(--line)}
 .whisker{top:15px;height:4px;border-radius:2px;opacity:.45}
 .dot{top:10px;width:14px;height:14px;margin-left:-7px;border-radius:50%;border:2px solid var(--paper)}
@@ -109,7 +110,8 @@ color:var(--soft)}
 .tick{font-size:12px;text-align:center;color:var(--soft);white-space:nowrap}
 .sub{display:block;font-size:13px;font-weight:400;color:var(--soft)}
 .soft{font-weight:600;color:var(--soft)}
-.gates td{vertical-align:top}
+.gates td,.gates td:first-child{vertical-align:top;white-space:normal}
+.gates td:not(:first-child){min-width:150px}
 .gates th{white-space:normal;vertical-align:bottom}
 .good{color:var(--good);font-weight:600}
 .bad{color:var(--bad);font-weight:600}

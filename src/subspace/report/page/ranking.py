@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from subspace.report.charts.marks import swatch
 from subspace.report.charts.matrix import Cell, matrix
 from subspace.report.charts.rows import Row, forest
 from subspace.report.measures import Measure
-from subspace.report.page.parts import Value, folded, section, table
+from subspace.report.page.numbers import comparison_table, p_value, pooled_table, power_table
+from subspace.report.page.parts import folded, section
 from subspace.report.page.power import amounts
 from subspace.report.score_tables import Scored
 from subspace.report.series import Scale, pick_scale
-from subspace.report.study import Study
+from subspace.report.study import Study, comparison_of
 from subspace.report.words.phrase import Said, both, say
-from subspace.statistics.findings import Comparison, Power, TaskVerdict
+from subspace.statistics.findings import Comparison, TaskVerdict
 
 __all__ = ["differences", "ranking", "rows_of", "score_scale"]
 
@@ -134,21 +134,63 @@ def differences(study: Study, language: str) -> str:
         if task is None or not task.comparisons:
             continue
         measure = study.measure(scored)
-        groups = [study.group(rank.arm) for rank in task.ranking]
-        cells: dict[tuple[str, str], Cell] = {}
-        for found in task.comparisons:
-            cells[found.first, found.second] = _cell(found, measure, turned=False)
-            cells[found.second, found.first] = _cell(found, measure, turned=True)
         head = f'<p class="task">{both(scored.name)}</p>' if len(study.scored) > 1 else ""
         parts.append(
-            f"{head}{matrix(groups, cells, language)}"
-            f"{folded(say('comparisons_all', count=len(task.comparisons)), _comparisons(study, task, measure))}"
-            f"{_power(task.power, measure)}"
+            f"{head}{_drawn(study, task, measure, language)}"
+            f"{folded(say('comparisons_all', count=len(task.comparisons)), comparison_table(study, task, measure))}"
+            f"{power_table(task.power, measure)}"
         )
     if not parts or study.verdict is None:
         return ""
-    note = say("differences_note", count=study.verdict.num_hypotheses, error=f"{100 * (1 - study.verdict.level):.0f} %")
-    return section("differences", say("differences"), "".join(parts) + _pooled(study), [note])
+    note = say(
+        "differences_note" if study.reference is None else "differences_note_reference",
+        count=study.verdict.num_hypotheses,
+        error=f"{100 * (1 - study.verdict.level):.0f} %",
+    )
+    return section("differences", say("differences"), "".join(parts) + pooled_table(study), [note])
+
+
+def _drawn(study: Study, task: TaskVerdict, measure: Measure, language: str) -> str:
+    """Return differences as a matrix; those against a reference as a forest plot around zero."""
+    if study.reference is not None:
+        return _against(study, task, measure, language)
+    cells: dict[tuple[str, str], Cell] = {}
+    for found in task.comparisons:
+        cells[found.first, found.second] = _cell(found, measure, turned=False)
+        cells[found.second, found.first] = _cell(found, measure, turned=True)
+    return matrix([study.group(rank.arm) for rank in task.ranking], cells, language)
+
+
+def _against(study: Study, task: TaskVerdict, measure: Measure, language: str) -> str:
+    rows = []
+    for rank in task.ranking:
+        found = comparison_of(task, rank.arm, study.reference or "")
+        if found is None:
+            continue
+        turned = found.second == rank.arm
+        cell, sign = _cell(found, measure, turned=turned), -1 if turned else 1
+        low, high = sorted((sign * found.interval.low, sign * found.interval.high))
+        known = math.isfinite(low + high)
+        ends: Said = measure.between(low, high, signed=True) if known else ""
+        mark = {"better": "▲", "worse": "▼", "open": ""}[cell.look]
+        rows.append(
+            Row(
+                study.group(rank.arm),
+                sign * found.interval.estimate,
+                low if known else None,
+                high if known else None,
+                [],
+                mark,
+                cell.text,
+                ends,
+                cell.tip,
+            )
+        )
+    reach = [value for row in rows for value in (row.score, row.low, row.high, 0.0) if value is not None]
+    form = (lambda value: measure.bare(value, signed=True)) if measure.share else "{:g}".format
+    legend = both(say("differences_reference", reference=study.reference or ""))
+    plot = forest(rows, pick_scale(reach), form, language, zero=True)
+    return f'{plot}<div class="looks"><span>{legend}</span></div>'
 
 
 def _cell(found: Comparison, measure: Measure, *, turned: bool) -> Cell:
@@ -162,97 +204,7 @@ def _cell(found: Comparison, measure: Measure, *, turned: bool) -> Cell:
         second=second,
         difference=measure.difference(sign * found.interval.estimate, signed=True),
         interval=measure.between(low, high, signed=True),
-        p=_p(found.p_adjusted),
+        p=p_value(found.p_adjusted),
         verdict=say("pair_open") if found.decided is None else say("pair_decided", arm=found.decided),
     )
     return Cell(measure.bare(sign * found.interval.estimate, signed=True), look, tip)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _number(value: float | None, form: str = "{:.2f}") -> Value:
-    return Value("–", None) if value is None else Value(form.format(value).replace("-", "−"), value)
-
-
-def _comparisons(study: Study, task: TaskVerdict, measure: Measure) -> str:
-    heads: list[Said] = [
-        say(f"pair_{name}")
-        for name in (
-            "arms",
-            "difference",
-            "interval",
-            "bootstrap",
-            "p",
-            "p_adjusted",
-            "outcome",
-            "d_z",
-            "rank_biserial",
-        )
-    ]
-    with_cliff = any(found.cliffs_delta is not None for found in task.comparisons)
-    binary = any(found.mcnemar_p is not None for found in task.comparisons)
-    heads += [say("pair_cliffs_delta")] if with_cliff else []
-    heads += [say("pair_mcnemar"), say("pair_discordant")] if binary else []
-    rows = []
-    for found in task.comparisons:
-        pair = say("versus", first=found.first, second=found.second)
-        outcome = say("pair_open") if found.decided is None else say("pair_decided", arm=found.decided)
-        if found.equivalent:
-            outcome = say("pair_equivalent")
-        cells = [
-            Value(f"{swatch(study.group(found.first))}{both(pair)}", f"{found.first} {found.second}"),
-            Value(both(measure.difference(found.interval.estimate, signed=True)), found.interval.estimate),
-            Value(both(measure.between(found.interval.low, found.interval.high, signed=True)), found.interval.low),
-            Value(both(measure.between(found.bootstrap.low, found.bootstrap.high, signed=True)), found.bootstrap.low),
-            Value(_p(found.p), found.p),
-            Value(_p(found.p_adjusted), found.p_adjusted),
-            Value(both(outcome), found.decided or ""),
-            _number(found.d_z),
-            _number(found.rank_biserial),
-        ]
-        cells += [_number(found.cliffs_delta)] if with_cliff else []
-        if binary:
-            shown = Value("–", None) if found.mcnemar_p is None else Value(_p(found.mcnemar_p), found.mcnemar_p)
-            cells += [shown, _number(None if found.discordant is None else 100 * found.discordant, "{:.1f} %")]
-        rows.append((None, cells))
-    return table(heads, rows)
-
-
-def _power(power: Power, measure: Measure) -> str:
-    if not power.table:
-        return ""
-    heads: list[Said] = [say(f"power_{name}") for name in ("difference", "seeds_head", "items_head", "chance")]
-    rows = [
-        (
-            None,
-            [
-                Value(both(measure.difference(row.difference)), row.difference),
-                Value(str(row.seeds), row.seeds),
-                Value(f"{row.items:,}", row.items),
-                Value(f"{100 * row.power:.0f} %", row.power),
-            ],
-        )
-        for row in power.table
-    ]
-    return folded(say("power_table"), f'<p class="note">{both(say("power_note"))}</p>{table(heads, rows)}')
-
-
-def _pooled(study: Study) -> str:
-    """Return the signed-rank tests over all tasks."""
-    if study.verdict is None or len(study.verdict.tasks) < 2 or not study.verdict.pooled:
-        return ""
-    heads: list[Said] = [say(f"pooled_{name}") for name in ("arms", "blocks", "p", "p_adjusted", "min_p", "effect")]
-    rows = []
-    for found in study.verdict.pooled:
-        cells = [
-            Value(both(say("versus", first=found.first, second=found.second)), f"{found.first} {found.second}"),
-            Value(str(found.num_blocks), found.num_blocks),
-            Value(_p(found.wilcoxon_p), found.wilcoxon_p),
-            Value(_p(found.p_adjusted), found.p_adjusted),
-            Value(f"{found.min_p:.2g}", found.min_p),
-            _number(found.rank_biserial),
-        ]
-        rows.append((None, cells))
-    return f'<h3>{both(say("pooled"))}</h3><p class="note">{both(say("pooled_note"))}</p>{table(heads, rows)}'

@@ -19,7 +19,7 @@ _QUIET = frozenset({"nothing-to-compare", "no-seed-noise"})
 
 def sentence(remark: Remark, study: Study) -> Said | None:
     """Return what a remark says, with its task where there are several; None if the page needs no words for it."""
-    if remark.code in _QUIET:
+    if remark.code in _QUIET or (remark.code == "blocks-cannot-decide" and len(study.scored) < 2):
         return None
     key = f"remark_{remark.code.replace('-', '_')}"
     if key not in STRINGS["en"]:

@@ -14,7 +14,7 @@ from subspace.report.study import Study, comparison_of
 from subspace.report.words.phrase import Phrase, Said, Strong, both, listed, plain, say
 from subspace.statistics.findings import TaskVerdict
 
-__all__ = ["Standing", "head", "lines", "standing", "title"]
+__all__ = ["Standing", "head", "lines", "standing", "title", "warnings"]
 
 _SHARE_UP_TO = 3
 """Leaders that the title names."""

@@ -26,6 +26,10 @@ SECTIONS: Mapping[str, str] = {
         "Row less column. Colour means decided: the chance of any false decision among all {count} comparisons "
         "is at most {error}."
     ),
+    "differences_note_reference": (
+        "Less the reference. The chance of any false decision among all {count} comparisons is at most {error}."
+    ),
+    "differences_reference": "Less {reference}; ▲ decided to be better, ▼ decided to be worse.",
     "matrix_better": "row is better",
     "matrix_worse": "row is worse",
     "matrix_open": "not told apart",

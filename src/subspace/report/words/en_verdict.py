@@ -122,14 +122,14 @@ VERDICT: Mapping[str, str] = {
     "remark_arms_identical": "The same scores throughout: {pairs}.",
     "remark_constant_difference": "A constant difference leaves no variation to judge by: {pairs}.",
     "remark_few_discordant": (
-        "Fewer than ten items separate {count} of the pairs; such decisions hang on a handful of answers."
+        "Fewer than ten items separate {pairs}: a decision on them hangs on a handful of answers."
     ),
     "remark_cannot_decide": (
         "This comparison cannot decide: a true difference as large as the largest seen ({largest}) would be "
         "found in only {power} of all cases."
     ),
     "remark_multiplicity": (
-        "Looked at alone, {count} more pairs would count as different; among {hypotheses} they may be chance."
+        "Looked at alone, these would count as different: {pairs}. Among {hypotheses} comparisons that may be chance."
     ),
     "remark_blocks_cannot_decide": (
         "Too few tasks × seeds ({blocks}) for a signed-rank test over all tasks: its smallest p is {min_p}, and "

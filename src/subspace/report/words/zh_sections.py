@@ -23,6 +23,8 @@ SECTIONS: Mapping[str, str] = {
     "letters": "字母",
     "differences": "两两差异",
     "differences_note": "行减列。着色表示差异已判定：在全部 {count} 次比较中出现任何误判的概率不超过 {error}。",
+    "differences_note_reference": "与参照方法之差。在全部 {count} 次比较中出现任何误判的概率不超过 {error}。",
+    "differences_reference": "与 {reference} 之差；▲ 判定为更优，▼ 判定为更差。",
     "matrix_better": "行更优",
     "matrix_worse": "行更差",
     "matrix_open": "未能区分",

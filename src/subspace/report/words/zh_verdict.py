@@ -112,11 +112,11 @@ VERDICT: Mapping[str, str] = {
     "remark_seeds_identical": "所有种子的结果完全相同：{arms}。它们可能是同一次运行的副本。",
     "remark_arms_identical": "得分始终相同：{pairs}。",
     "remark_constant_difference": "差异恒定，没有可供判断的波动：{pairs}。",
-    "remark_few_discordant": "{count} 对方法之间只有不到十条样本结果不同；这类判定取决于寥寥几条样本。",
+    "remark_few_discordant": "只有不到十条样本能区分 {pairs}：对它们的判定取决于寥寥几条样本。",
     "remark_cannot_decide": (
         "这次对比无法得出结论：即使真实差异与观察到的最大差异（{largest}）一样大，也只有 {power} 的概率被检出。"
     ),
-    "remark_multiplicity": "单独看还有 {count} 对方法存在差异；但在 {hypotheses} 次比较中，这可能出于偶然。",
+    "remark_multiplicity": "单独看，以下方法对存在差异：{pairs}；但在 {hypotheses} 次比较中，这可能出于偶然。",
     "remark_blocks_cannot_decide": (
         "任务 × 种子的区组太少（{blocks}），无法做跨任务的符号秩检验：最小可能的 p 值为 {min_p}，而所需为 {needed}。"
     ),
