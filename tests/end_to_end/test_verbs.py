@@ -351,20 +351,25 @@ def test_env(subspace: CommandLine) -> None:
 def test_demo(subspace: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     from subspace.pipeline import demo
 
-    usual = demo.demo_config
+    usual = demo.demo_matrix
 
-    def short(method: str, folder: Path) -> Any:
-        config = usual(method, folder)
-        training = config.training.model_copy(update={"max_steps": 1, "per_device_train_batch_size": 4})
-        data = config.data.model_copy(update={"source": "sums.jsonl", "validation": "more-sums.jsonl"})
-        return config.model_copy(update={"training": training, "data": data})
+    def short() -> dict[str, Any]:
+        matrix = usual()
+        matrix["recipe"]["training"]["per_device_train_batch_size"] = 4
+        matrix["recipe"]["data"] |= {"source": "sums.jsonl", "validation": "more-sums.jsonl"}
+        return matrix
 
-    monkeypatch.setattr(demo, "demo_config", short)
+    monkeypatch.setattr(demo, "demo_matrix", short)
+    monkeypatch.setattr(demo, "DEMO_STEPS", 1)
+    monkeypatch.setattr(demo, "DEMO_SEEDS", (42,))
+    monkeypatch.setattr(demo, "DEMO_METHODS", ("full", "stella", "flora"))
     subspace.recipe()
-    ended = subspace("demo", "--out", "shown")
+    ended = subspace("demo", "--out", "shown", "--jobs", "1")
     for word in (*demo.DEMO_METHODS, "before", "after", "peak memory", "page:", "plot:"):
         assert word in ended.out
-    assert all(sealed(subspace.folder / "shown" / method) for method in demo.DEMO_METHODS)
+    runs = [subspace.folder / "shown/runs/word-problems/tiny-llama" / method for method in demo.DEMO_METHODS]
+    assert all(sealed(run / "seed-42") for run in runs)
+    assert all("before" in json.loads((run / "seed-42" / "metrics.json").read_text()) for run in runs)
 
 
 def test_validate_shows_the_whole_recipe(subspace: CommandLine) -> None:

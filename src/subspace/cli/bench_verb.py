@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from subspace.experiments.bench import BenchResult
     from subspace.experiments.cells import Matrix
 
-__all__ = ["run_matrix", "verb"]
+__all__ = ["finish", "num_cores", "run_matrix", "show_comparison", "verb"]
 
 
 def verb(
@@ -43,7 +43,7 @@ def verb(
     matrix = read_matrix(path, overrides)
     show_notes(matrix.notes)
     folder = out if out is not None else Path("outputs") / path.stem
-    num_workers = jobs if jobs is not None else _num_cores()
+    num_workers = jobs if jobs is not None else num_cores()
     quiet_libraries()
     if matrix.budget.kind == "tokens":
         from subspace.experiments.token_budget import in_steps
@@ -107,7 +107,8 @@ def finish(result: BenchResult) -> None:
         )
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Return the cores that this process may use."""
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

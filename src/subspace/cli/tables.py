@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,30 +14,34 @@ from rich.text import Text
 from subspace.core.units import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
-    from subspace.pipeline.results import RunResult
     from subspace.plan.fit import Fit
     from subspace.report.compare import Comparison
 
 __all__ = ["comparison_lines", "demo_table", "fit_table", "fitting_command", "run_table"]
 
 
-def demo_table(base: Mapping[str, float], results: Mapping[str, RunResult]) -> Table:
-    """Return scores before and after, trained parameters, peak memory and seconds of each method."""
-    table = Table(title="word problems, exact match on held-out numbers", title_justify="left")
+def demo_table(base: Mapping[str, float], results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """Return scores before and after, trained parameters, peak memory and seconds of each method.
+
+    Args:
+        base: Scores of the untuned model.
+        results: Method to the summaries of its runs, one a seed.
+    """
+    table = Table(title="word problems, exact match on held-out numbers, mean over seeds", title_justify="left")
     table.add_column("method")
-    for name in ("before", "after", "gain", "trained", "peak memory", "training"):
+    for name in ("before", "after", "gain", "trained", "peak memory", "a run"):
         table.add_column(name, justify="right", no_wrap=True)
     before = 100 * base["exact_match"]
-    for method, result in results.items():
-        after, summary = 100 * result.metrics["exact_match"], result.summary
+    for method, summaries in results.items():
+        after = 100 * fmean(summary["metrics"]["exact_match"] for summary in summaries)
         table.add_row(
             method,
             f"{before:.1f} %",
             f"{after:.1f} %",
             f"{after - before:+.1f}",
-            format_count(summary["trained_parameters"]),
-            format_bytes(summary["measured_peak_bytes"]),
-            format_seconds(summary["seconds"]),
+            format_count(summaries[0]["trained_parameters"]),
+            format_bytes(fmean(summary["measured_peak_bytes"] for summary in summaries)),
+            format_seconds(fmean(summary["seconds"] for summary in summaries)),
         )
     return table
 

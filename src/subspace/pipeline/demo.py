@@ -1,19 +1,22 @@
-"""The demonstration: eight methods on the built-in model and task. Imports no torch."""
+"""The demonstration: eight methods on the built-in model and task, three seeds each. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from subspace.config.load import document_from
 from subspace.data.tasks.word_problems import ANSWER_PATTERN
-from subspace.pipeline.run_config import RunConfig, parse_run_config
 from subspace.runs.store import RunFolder
 
-__all__ = ["DEMO_METHODS", "base_metrics", "demo_config", "keep_before"]
+if TYPE_CHECKING:
+    from subspace.pipeline.run_config import RunConfig
+
+__all__ = ["DEMO_METHODS", "DEMO_SEEDS", "DEMO_STEPS", "base_metrics", "demo_matrix", "keep_before"]
 
 DEMO_METHODS = ("full", "lora", "dora", "pissa", "stella", "galore", "fira", "flora")
+DEMO_SEEDS = (42, 43, 44)
+DEMO_STEPS = 150
 
 _PROJECTED = {"rank": 32, "refresh_interval": 50, "project_embeddings": True}
 _ADAPTER = {"rank": 8, "target_modules": "all-linear"}
@@ -30,29 +33,37 @@ _SETTINGS: dict[str, tuple[float, dict[str, Any]]] = {
 """Learning rate, and the rest of the method's section."""
 
 
-def demo_config(method: str, folder: Path) -> RunConfig:
-    """Return the recipe of one method's run in the demonstration; all have the same data order and number of steps."""
-    rate, options = _SETTINGS[method]
-    tree = {
-        "model": {"model_name_or_path": "builtin/tiny-llama"},
-        "data": {"source": "builtin/word-problems", "validation": "test", "max_length": 64},
-        "method": {"name": method, **options},
-        "training": {
-            "output_dir": str(folder / method),
-            "max_steps": 150,
-            "per_device_train_batch_size": 32,
-            "learning_rate": rate,
-            "warmup_ratio": 0.05,
-            "save_steps": 75,
+def demo_matrix() -> dict[str, Any]:
+    """Return the matrix of the demonstration; all methods have the same data order and number of steps."""
+    return {
+        "name": "eight methods on word problems",
+        "recipe": {
+            "model": {"model_name_or_path": "builtin/tiny-llama"},
+            "data": {"source": "builtin/word-problems", "validation": "test", "max_length": 64},
+            "training": {
+                "per_device_train_batch_size": 32,
+                "warmup_ratio": 0.05,
+                "save_steps": max(DEMO_STEPS // 2, 1),
+            },
+            "evaluation": {
+                "metrics": ["exact_match", "loss"],
+                "max_new_tokens": 20,
+                "batch_size": 100,
+                "answer_pattern": ANSWER_PATTERN,
+            },
         },
-        "evaluation": {
-            "metrics": ["loss", "exact_match"],
-            "max_new_tokens": 20,
-            "batch_size": 100,
-            "answer_pattern": ANSWER_PATTERN,
+        "tasks": {"word-problems": {"metric": "exact_match"}},
+        "arms": {
+            name: {
+                "method": {"name": name, **_SETTINGS[name][1]},
+                "training": {"learning_rate": _SETTINGS[name][0]},
+            }
+            for name in DEMO_METHODS
         },
+        "seeds": list(DEMO_SEEDS),
+        "budget": {"steps": DEMO_STEPS},
+        "score_base": True,
     }
-    return parse_run_config(document_from(tree))[0]
 
 
 def base_metrics(config: RunConfig) -> dict[str, float]:
