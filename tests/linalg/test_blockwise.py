@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from subspace.linalg import blockwise
-from subspace.linalg.blockwise import block_size, code_sizes, decode, encode
+from subspace.linalg.blockwise import block_size, code_sizes, decode, decode_part, encode, encode_part
 
 KINDS = [(8, True), (8, False), (4, True), (4, False)]
 CURVE = {(8, True): (127, 2), (8, False): (255, 4), (4, True): (7, 3), (4, False): (15, 8)}
@@ -185,3 +185,22 @@ def test_misuse_is_refused() -> None:
     codes, scales = encode(torch.ones(600), 8, signed=True)
     with pytest.raises(ValueError, match="600 codes and 3 scales"):
         decode(codes, scales, (601,), 8, signed=True)
+
+
+@pytest.mark.parametrize("num_elements", [2048, 2049, 2999])
+@pytest.mark.parametrize(("bits", "signed"), KINDS)
+def test_parts_are_the_whole(bits: int, signed: bool, num_elements: int) -> None:
+    """Piece by piece, in any order, the same codes, scales and values; a piece lies over the middle of the bytes."""
+    values, noise = numbers(num_elements, signed), torch.rand(num_elements)
+    wanted = encode(values, bits, signed=signed, noise=noise)
+    codes, scales = (torch.zeros_like(part) for part in wanted)
+    found = torch.empty(num_elements)
+    for start in (1536, 0, 768, 2304):
+        part = slice(start, min(start + 768, num_elements))
+        if part.start < part.stop:
+            told = {"signed": signed, "noise": noise[part]}
+            encode_part(values[part], codes, scales, part, num_elements, bits, **told)  # type: ignore[arg-type]
+            decode_part(codes, scales, part, num_elements, bits, signed=signed, out=found[part])
+    assert torch.equal(codes, wanted[0])
+    assert torch.equal(scales, wanted[1])
+    assert torch.equal(found, decode(*wanted, (num_elements,), bits, signed=signed))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from subspace.linalg import sketch
-from subspace.linalg.sketch import gaussian, mix_seed, uniform
+from subspace.linalg.sketch import gaussian, mix_seed, uniform, uniform_part
 
 COUNT = 200_000
 SEEDS = [0, 1, 2**31, 2**63 - 1, -5]
@@ -123,3 +123,11 @@ def test_the_rarest_hashes_give_finite_numbers(monkeypatch: pytest.MonkeyPatch, 
     assert torch.all(torch.isfinite(values))
     assert values.abs().max() < 7
     assert uniform(0, (2,)).tolist() == [(bits >> 40) % 2**24 / 2**24, bits % 2**24 / 2**24]
+
+
+@pytest.mark.parametrize("num_elements", [1, 10, 11])
+def test_a_part_of_uniform_numbers_is_a_part_of_the_whole(num_elements: int) -> None:
+    whole = uniform(3, (num_elements,))
+    for start in range(num_elements):
+        for stop in range(start + 1, num_elements + 1):
+            assert torch.equal(uniform_part(3, num_elements, slice(start, stop)), whole[start:stop])

@@ -389,8 +389,8 @@ def test_small_rates_train_as_with_plain_weights_and_to_nearest_they_do_not(monk
     assert first - wanted > 0.1
     assert first - found == pytest.approx(first - wanted, rel=0.1)
 
-    def to_nearest(self: Int8Weight, values: torch.Tensor, *, seed: int) -> None:
-        self.codes.copy_((values / self.scales.float().repeat_interleave(values.shape[1], dim=1)).round())
+    def to_nearest(self: Int8Weight, values: torch.Tensor, *, seed: int, rows: slice) -> None:
+        self.codes[rows] = (values / self.scales[rows].float().repeat_interleave(values.shape[1], dim=1)).round()
 
     monkeypatch.setattr(Int8Weight, "write", to_nearest)
     start, found = fall(stuck, 5e-5, 60)
@@ -399,8 +399,8 @@ def test_small_rates_train_as_with_plain_weights_and_to_nearest_they_do_not(monk
 
 def test_every_write_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _, _ = coded("llama")
-    seeds: list[int] = []
-    monkeypatch.setattr(Int8Weight, "write", lambda self, values, *, seed: seeds.append(seed))
+    seeds: list[tuple[int, int]] = []
+    monkeypatch.setattr(Int8Weight, "write", lambda self, values, *, seed, rows: seeds.append((seed, rows.start)))
     fall(model, 1e-3, 2)
     num_weights = sum(hasattr(parameter, "stored") for parameter in model.parameters())
     assert len(seeds) == len(set(seeds)) == 3 * num_weights

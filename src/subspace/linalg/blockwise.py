@@ -20,7 +20,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-__all__ = ["block_size", "code_sizes", "decode", "encode"]
+__all__ = ["block_size", "code_sizes", "decode", "decode_part", "encode", "encode_part"]
 
 _BLOCK = {8: 256, 4: 32}
 _LEVELS = {(8, True): 127, (8, False): 255, (4, True): 7, (4, False): 15}
@@ -70,17 +70,51 @@ def encode(values: Tensor, bits: int, *, signed: bool, noise: Tensor | None = No
     >>> codes.view(torch.int8).tolist(), scales.tolist()
     ([127, -64, 0], [1.0])
     """
+    num_elements = values.numel()
+    num_codes, num_scales = code_sizes(num_elements, bits)
+    codes = torch.zeros(num_codes, dtype=torch.uint8, device=values.device)
+    scales = torch.empty(num_scales, dtype=torch.float32, device=values.device)
+    encode_part(values, codes, scales, slice(0, num_elements), num_elements, bits, signed=signed, noise=noise)
+    return codes, scales
+
+
+def encode_part(
+    values: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    part: slice,
+    num_elements: int,
+    bits: int,
+    *,
+    signed: bool,
+    noise: Tensor | None = None,
+) -> None:
+    """Write the codes and scales of some consecutive numbers among those of all.
+
+    Args:
+        values: The numbers of `part`.
+        codes: Of all numbers, as `encode` gives them; codes of other numbers stay.
+        scales: Likewise.
+        part: Start, the first of a block, and stop, the end of one or of all numbers.
+        num_elements: How many numbers there are in all.
+        bits: As at `encode`.
+        signed: As at `encode`.
+        noise: Of `part`.
+    """
     block, levels, power = block_size(bits), _LEVELS[bits, signed], _POWER[bits, signed]
     flat = values.detach().reshape(-1).to(torch.float32)
     magnitude = flat.abs()
-    scales = _block_maxima(magnitude, block).clamp_min_(_SMALLEST_SCALE)
+    own = scales[part.start // block : -(-part.stop // block)]
+    own.copy_(_block_maxima(magnitude, block)).clamp_min_(_SMALLEST_SCALE)
     # q = (|x| L^p / scale)^(1/p); L^p goes into the scale, which saves a pass
-    _each_block(magnitude, scales / float(levels**power), block, Tensor.div_)
-    codes = _root(magnitude, power)
-    codes = codes.round_() if noise is None else _rounded_at_random(codes, noise.reshape(-1), power, levels)
+    _each_block(magnitude, own / float(levels**power), block, Tensor.div_)
+    levelled = _root(magnitude, power)
+    levelled = levelled.round_() if noise is None else _rounded_at_random(levelled, noise.reshape(-1), power, levels)
     if signed:
-        return _pack(codes.copysign_(flat).to(torch.int8).view(torch.uint8), bits), scales
-    return _pack(torch.maximum(codes, flat.sign(), out=codes).to(torch.uint8), bits), scales
+        whole = levelled.copysign_(flat).to(torch.int8).view(torch.uint8)
+    else:
+        whole = torch.maximum(levelled, flat.sign(), out=levelled).to(torch.uint8)
+    _pack(whole, codes, part, num_elements, bits)
 
 
 def decode(
@@ -104,11 +138,19 @@ def decode(
         raise ValueError(f"{codes.numel()} codes and {scales.numel()} scales for shape {tuple(shape)} at {bits} bits")
     if out is None:
         out = torch.empty(tuple(shape), dtype=torch.float32, device=codes.device)
-    flat = out.view(-1)
-    _unpack(codes, flat, bits, signed)
-    _power(flat.mul_(1.0 / _LEVELS[bits, signed]), _POWER[bits, signed], signed)
-    _each_block(flat, scales, block_size(bits), Tensor.mul_)
+    decode_part(codes, scales, slice(0, num_elements), num_elements, bits, signed=signed, out=out.view(-1))
     return out.view(tuple(shape))
+
+
+def decode_part(
+    codes: Tensor, scales: Tensor, part: slice, num_elements: int, bits: int, *, signed: bool, out: Tensor
+) -> Tensor:
+    """Write the values of some consecutive numbers into `out`, flat; see `encode_part`."""
+    _unpack(codes, out, part, num_elements, bits, signed)
+    _power(out.mul_(1.0 / _LEVELS[bits, signed]), _POWER[bits, signed], signed)
+    block = block_size(bits)
+    _each_block(out, scales[part.start // block : -(-part.stop // block)], block, Tensor.mul_)
+    return out
 
 
 def _block_maxima(magnitude: Tensor, block: int) -> Tensor:
@@ -157,21 +199,29 @@ def _rounded_at_random(codes: Tensor, noise: Tensor, power: int, levels: int) ->
     return low.add_(share.sub_(noise).ceil_()).clamp_max_(levels)  # ceil of (-1, 1] is noise < share, without a bool
 
 
-def _pack(codes: Tensor, bits: int) -> Tensor:
+def _pack(whole: Tensor, codes: Tensor, part: slice, num_elements: int, bits: int) -> None:
+    """Write integer codes of a part, a byte each, to where they belong."""
     if bits == 8:
-        return codes
-    half = -(-codes.numel() // 2)
-    packed = codes[:half] & 15
-    packed[: codes.numel() - half] |= codes[half:] << 4
-    return packed
+        codes[part].copy_(whole)
+        return
+    lower, upper, middle = _halves(part, num_elements)
+    codes[lower].bitwise_and_(0xF0).bitwise_or_(whole[:middle] & 15)
+    codes[upper].bitwise_and_(0x0F).bitwise_or_(whole[middle:] << 4)
 
 
-def _unpack(codes: Tensor, flat: Tensor, bits: int, signed: bool) -> None:
+def _unpack(codes: Tensor, flat: Tensor, part: slice, num_elements: int, bits: int, signed: bool) -> None:
     """Write the integer codes into `flat`. Signed ones are two's complement, so an arithmetic shift brings the sign."""
     stored = codes.view(torch.int8) if signed else codes
     if bits == 8:
-        flat.copy_(stored)
+        flat.copy_(stored[part])
         return
-    half = codes.numel()
-    flat[:half].copy_((stored << 4) >> 4)
-    flat[half:].copy_((stored >> 4)[: flat.numel() - half])
+    lower, upper, middle = _halves(part, num_elements)
+    flat[:middle].copy_((stored[lower] << 4) >> 4)
+    flat[middle:].copy_(stored[upper] >> 4)
+
+
+def _halves(part: slice, num_elements: int) -> tuple[slice, slice, int]:
+    """Return the bytes that hold numbers of a part in their lower and in their upper bits, and how many the former."""
+    half = -(-num_elements // 2)
+    middle = min(max(half, part.start), part.stop)
+    return slice(part.start, middle), slice(middle - half, part.stop - half), middle - part.start

@@ -7,6 +7,8 @@ from torch import Tensor
 
 __all__ = ["wide_norm"]
 
+_WIDENED_ELEMENTS = 2**22
+
 
 def wide_norm(values: Tensor, dim: int | tuple[int, ...] | None = None, *, keepdim: bool = False) -> Tensor:
     """Return sqrt(sum x^2), float32, summed in float32 or wider without a wide copy of `values`.
@@ -21,5 +23,22 @@ def wide_norm(values: Tensor, dim: int | tuple[int, ...] | None = None, *, keepd
     """
     # torch refuses to sum in a type narrower than that of the values
     summed = torch.promote_types(values.dtype, torch.float32)
+    if values.device.type == "cpu" and values.dtype != summed and values.numel() > _WIDENED_ELEMENTS:
+        return _in_slices(values, dim, keepdim)
     norm: Tensor = torch.linalg.vector_norm(values, dim=dim, keepdim=keepdim, dtype=summed)
     return norm.float()
+
+
+def _in_slices(values: Tensor, dim: int | tuple[int, ...] | None, keepdim: bool) -> Tensor:
+    """Return the norm slice by slice of the first dimension: on a CPU torch widens whole what it sums."""
+    dims = range(values.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    over_slices = any(each % values.ndim == 0 for each in dims)
+    step = max(1, _WIDENED_ELEMENTS * values.shape[0] // values.numel())
+    parts = [
+        torch.linalg.vector_norm(part, dim=tuple(dims), keepdim=True, dtype=torch.float32)
+        for part in torch.split(values, step)
+    ]
+    norm = torch.cat(parts)
+    if over_slices:
+        norm = torch.linalg.vector_norm(norm, dim=0, keepdim=True)
+    return norm if keepdim else norm.squeeze(tuple(dims))

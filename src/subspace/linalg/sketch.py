@@ -18,7 +18,7 @@ from math import pi, prod
 import torch
 from torch import Tensor
 
-__all__ = ["gaussian", "mix_seed", "uniform"]
+__all__ = ["gaussian", "mix_seed", "uniform", "uniform_part"]
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -70,6 +70,21 @@ def uniform(seed: int, shape: tuple[int, ...], *, device: torch.device | str = "
     return numbers.mul_(2.0**-24).view(shape)
 
 
+def uniform_part(seed: int, num_elements: int, part: slice, *, device: torch.device | str = "cpu") -> Tensor:
+    """Return `uniform(seed, (num_elements,))[part]` without the rest; `part` has a start and a stop."""
+    start, stop = part.start, part.stop
+    if stop - start == num_elements:
+        return uniform(seed, (num_elements,), device=device)
+    half = -(-num_elements // 2)
+    middle = min(max(half, start), stop)
+    numbers = torch.empty(stop - start, dtype=torch.float32, device=device)
+    upper = _hashes(seed, middle - start, numbers.device, first=start)
+    numbers[: middle - start].copy_((upper >> 40).bitwise_and_(2**24 - 1))
+    lower = _hashes(seed, stop - middle, numbers.device, first=middle - half)
+    numbers[middle - start :].copy_(lower.bitwise_and_(2**24 - 1))
+    return numbers.mul_(2.0**-24)
+
+
 def _halves(seed: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the signed upper and lower 32 bits of each hash, as float32."""
     hashes = _hashes(seed, count, device)
@@ -77,11 +92,12 @@ def _halves(seed: int, count: int, device: torch.device) -> tuple[Tensor, Tensor
     return upper, hashes.bitwise_left_shift_(32).bitwise_right_shift_(32).to(torch.float32)
 
 
-def _hashes(seed: int, count: int, device: torch.device) -> Tensor:
-    """Return hashes of the positions 0 .. count - 1 as int64."""
+def _hashes(seed: int, count: int, device: torch.device, first: int = 0) -> Tensor:
+    """Return hashes of the positions first .. first + count - 1 as int64."""
     key = _mixed(seed + _GOLDEN)
     step = _mixed(key + _GOLDEN) | 1  # a step of its own, or streams of two seeds would be shifts of one another
-    state = torch.arange(1, count + 1, dtype=torch.int64, device=device).mul_(_signed(step)).add_(_signed(key))
+    state = torch.arange(first + 1, first + count + 1, dtype=torch.int64, device=device)
+    state.mul_(_signed(step)).add_(_signed(key))
     scratch = torch.empty_like(state)
     for shift, factor in ((30, _C1), (27, _C2), (31, 1)):
         # the shift of a signed number brings copies of the sign, the mask takes them away

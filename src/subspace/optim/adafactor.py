@@ -109,14 +109,15 @@ class AdafactorRule:
         row, column = state["exp_avg_sq_row"], state["exp_avg_sq_col"]
         row.mul_(decay).add_(square.mean(dim=-1), alpha=1.0 - decay)
         column.mul_(decay).add_(square.mean(dim=-2), alpha=1.0 - decay)
+        del square  # as large as the gradient
         row_factor = (row / row.mean(dim=-1, keepdim=True)).rsqrt_().unsqueeze(-1)
         factor: Tensor = row_factor * column.rsqrt().unsqueeze(-2)
         scaled: Tensor = factor.mul_(gradient)
         return scaled
 
     def clipped(self, update: Tensor) -> Tensor:
-        """Return the update with a root mean square of at most `clip_threshold`, that of every matrix of a stack."""
-        return update / (rms(update) / self.clip_threshold).clamp(min=1.0)
+        """Scale an update in place to a root mean square of at most `clip_threshold`, each matrix of a stack."""
+        return update.div_((rms(update) / self.clip_threshold).clamp(min=1.0))
 
     def rate(self, weight: Tensor, lr: float | None, step: int) -> Tensor:
         """Return lr_t, of the shape that `rms` gives."""
@@ -172,38 +173,34 @@ class ProjectedAdafactor(SubspaceOptimizer):
     def update_bundle(self, bundle: Bundle) -> None:
         for slot, state, low in zip(bundle.slots, bundle.states, self.low_gradients(bundle), strict=True):
             seed = self.rounding_seed(slot, bundle.step)
+            steps, bits = (bundle.step, bundle.age), bundle.settings.state_bits
+            update = self.rule.clipped(self.rule.normalized(state, low, steps[1]))
             with writable(slot.parameter, bundle.geometry.matrix_shape, seed, wide=True) as weight:
-                bits = bundle.settings.state_bits
-                steps = (bundle.step, bundle.age)
-                update, rate = self._update(state, low, weight, bundle.group, steps, bits, seed)
+                update, rate = self._scaled(state, update, weight, bundle.group, steps[0], bits, seed)
                 decay_(weight, bundle.group, rate)
                 projector = self.projector(slot, state)
                 projector.add_lifted(weight, update, alpha=-bundle.settings.scale)
 
-    def _update(
-        self,
-        state: dict[str, Any],
-        gradient: Tensor,
-        weight: Tensor,
-        group: Group,
-        steps: tuple[int, int],
-        bits: int,
-        seed: int,
+    def _scaled(
+        self, state: dict[str, Any], update: Tensor, weight: Tensor, group: Group, step: int, bits: int, seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the update, scaled by lr_t, and lr_t; `steps` are those of the weight and of its moments."""
-        rate = self.rule.rate(weight, group["lr"], steps[0])
-        update = self.rule.clipped(self.rule.normalized(state, gradient, steps[1])).mul_(rate)
+        """Return the update scaled by lr_t, its momentum where there is one, and lr_t; moves the momentum."""
+        rate = self.rule.rate(weight, group["lr"], step)
+        update = update.mul_(rate)
         if self.rule.beta1 is not None:
             average = read_moment(state, "exp_avg", tuple(update.shape), bits, signed=True)
             update = average.mul_(self.rule.beta1).add_(update, alpha=1.0 - self.rule.beta1).clone()
             write_moment(state, "exp_avg", average, bits, seed=seed + 1)
         return update, rate
 
-    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
-        steps, bits = (plain.step, plain.step), plain.settings.state_bits
-        update, rate = self._update(plain.state, gradient, weight, plain.group, steps, bits, plain.seed)
-        decay_(weight, plain.group, rate)
-        weight.sub_(update)
+    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
+        group, bits = plain.group, plain.settings.state_bits
+        # before the weight is widened: the two are never there together
+        update = self.rule.clipped(self.rule.normalized(plain.state, gradient.float(), plain.step))
+        with writable(parameter, tuple(parameter.shape), plain.seed, wide=True) as weight:
+            update, rate = self._scaled(plain.state, update, weight, group, plain.step, bits, plain.seed)
+            decay_(weight, group, rate)
+            weight.sub_(update)
 
 
 def decay_(weight: Tensor, group: Group, rate: Tensor) -> None:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
 from subspace.core.seeding import derive_seed
+from subspace.optim.direction import FUSED_DEVICES
 from subspace.optim.groups import decay_of, like_groups
+from subspace.optim.moments import adamw_update_
 
 if TYPE_CHECKING:
     from subspace.optim.settings import OptimizerSettings
 
 __all__ = ["WideAdamW", "build_adamw"]
-
-_FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
 def build_adamw(
@@ -47,7 +47,7 @@ def build_adamw(
         optimizer: torch.optim.Optimizer = _eight_bit_class(settings.name)(groups, **options)
         return optimizer
     parameters = [parameter for group in groups for _, parameter in group["params"]]
-    fused = all(parameter.device.type in _FUSED_DEVICES for parameter in parameters)
+    fused = all(parameter.device.type in FUSED_DEVICES for parameter in parameters)
     if all(parameter.dtype == torch.float32 and not hasattr(parameter, "stored") for parameter in parameters):
         return torch.optim.AdamW(groups, fused=fused, **options)
     return WideAdamW(groups, fused=fused, **options)
@@ -78,7 +78,8 @@ def _eight_bit_class(name: str) -> Any:
 class WideAdamW(torch.optim.Optimizer):
     """AdamW with float32 moments and float32 arithmetic for weights of any float type.
 
-    One parameter at a time, so that the float32 copies of weight and gradient live only as long as its update:
+    The update is that of `SubspaceAdamW` without a rank; what is kept, and its names, are those of torch's AdamW, whose
+    place it takes for narrow weights. Float32 copies of weight and gradient exist a piece at a time:
 
         m = b1 m + (1 - b1) g ;  v = b2 v + (1 - b2) g^2
         w = w - lr * (decay * w + m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)),   then rounded to the weight's type
@@ -116,36 +117,16 @@ class WideAdamW(torch.optim.Optimizer):
         return loss
 
     def _update(self, parameter: Tensor, group: dict[str, Any], place: int) -> None:
-        from torch.optim.adamw import adamw
-
-        stored = getattr(parameter, "stored", None)
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=torch.float32)
-        assert parameter.grad is not None
-        weight = parameter.float() if stored is None else stored.read()
-        gradient = parameter.grad.float()
-        adamw(
-            [weight],
-            [gradient],
-            [state["exp_avg"]],
-            [state["exp_avg_sq"]],
-            [],
-            [state["step"]],
-            foreach=False,
-            fused=group["fused"],
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
-        if stored is not None:
+            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)
+            state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
+        seed = 0
+        if hasattr(parameter, "stored"):
             state["num_writes"] = state.get("num_writes", 0) + 1
-            stored.write(weight, seed=derive_seed(state["num_writes"], place))
-        elif weight is not parameter:
-            parameter.copy_(weight)
+            seed = derive_seed(state["num_writes"], place)
+        state["step"] += 1
+        assert parameter.grad is not None
+        numbers = {key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "fused")}
+        adamw_update_(parameter, parameter.grad, state, bits=32, seed=seed, step=state["step"], **numbers)

@@ -117,15 +117,20 @@ class ChannelScaledAdamW(SubspaceOptimizer):
 
     def update_bundle(self, bundle: Bundle) -> None:
         lows = self.low_gradients(bundle)
+        before = [self._norms(bundle, low) for low in lows]  # of gradients that directions may overwrite
         directions = self.directions(bundle, lows)
-        for slot, state, low, direction in zip(bundle.slots, bundle.states, lows, directions, strict=True):
-            self._update_one(bundle, slot, state, low, direction)
+        for slot, state, norm, direction in zip(bundle.slots, bundle.states, before, directions, strict=True):
+            factor = self._norms(bundle, direction) / bundle.correction / (norm + 1e-8)
+            self._update_one(bundle, slot, state, factor)
 
-    def _update_one(self, bundle: Bundle, slot: Slot, state: dict[str, Any], low: Tensor, direction: Tensor) -> None:
-        axis = channel_axis(bundle.geometry)
-        norms = (lambda x: channel_norms(x, axis)) if self.scaling == "channel" else _matrix_norms
-        factor = norms(direction) / bundle.correction / (norms(low) + 1e-8)
-        sizes = norms(slot.gradient)
+    def _norms(self, bundle: Bundle, matrix: Tensor) -> Tensor:
+        """Return the norms of a matrix, low-rank or not, that belong to one factor each."""
+        if self.scaling == "tensor":
+            return wide_norm(matrix, (-2, -1), keepdim=True)
+        return channel_norms(matrix, channel_axis(bundle.geometry))
+
+    def _update_one(self, bundle: Bundle, slot: Slot, state: dict[str, Any], factor: Tensor) -> None:
+        sizes = self._norms(bundle, slot.gradient)
         gradient = finite_part(slot.gradient, sizes.sum(dim=(-2, -1)))
         if self.limit_growth:
             size = factor.square() * sizes.square()
@@ -138,10 +143,6 @@ class ChannelScaledAdamW(SubspaceOptimizer):
                 weight.mul_(bundle.kept)
             add_scaled(weight, gradient, factor, rows, -rate)
             bundle.decay_after(weight)
-
-
-def _matrix_norms(matrix: Tensor) -> Tensor:
-    return wide_norm(matrix, (-2, -1), keepdim=True)
 
 
 def _next_official_seed(seed: int) -> int:

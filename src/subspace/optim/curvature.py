@@ -21,10 +21,11 @@ from torch.nn import functional
 
 from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
-from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.lowbit import add_moments, read_part, write_part
+from subspace.optim.pieces import pieces
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Group, Plain, decay_rate
-from subspace.optim.weights import parts
+from subspace.optim.weights import wide_pieces
 from subspace.projection.geometry import Geometry
 
 __all__ = ["CurvatureClipped", "measure_curvature"]
@@ -85,39 +86,52 @@ class CurvatureClipped(SubspaceOptimizer):
             else:
                 gradient = torch.empty(slot.geometry.low_shape, device=slot.parameter.device)
                 self.project_into(gradient, slot, state)
-            shape = tuple(gradient.shape)
             beta2, bits = self.param_groups[slot.group_index]["betas"][1], slot.settings.state_bits
-            before = read_moment(state, "hessian", shape, bits, signed=False)
-            wide = gradient.float()
-            hessian = (before * beta2).addcmul_(wide, wide, value=(1.0 - beta2) * num_samples)
             # a curvature that is not a number would stay so for good; decided on the device, so that nothing waits
-            hessian = torch.where(torch.isfinite(wide_norm(wide)), hessian, before)
+            finite = torch.isfinite(wide_norm(gradient))
             seed = self.rounding_seed(slot, state["step"]) + 2
-            write_moment(state, "hessian", hessian, bits, seed=seed)
+            size, flat = gradient.numel(), gradient.reshape(-1)
+            for part in pieces(size, flat.device):
+                before = read_part(state, "hessian", part, size, bits, signed=False)
+                wide = flat[part].float()
+                hessian = (before * beta2).addcmul_(wide, wide, value=(1.0 - beta2) * num_samples)
+                hessian = torch.where(finite, hessian, before)
+                write_part(state, "hessian", hessian, part, size, bits, seed=seed)
 
     def update_bundle(self, bundle: Bundle) -> None:
+        kept, alpha = 1.0 - decay_rate(bundle.group), -bundle.group["lr"] * bundle.settings.scale
         for slot, state, low in zip(bundle.slots, bundle.states, self.low_gradients(bundle), strict=True):
-            seed = self.rounding_seed(slot, bundle.step)
-            direction = self._direction(state, low, bundle.group, bundle.settings.state_bits, seed)
-            projector, kept = self.projector(slot, state), 1.0 - decay_rate(bundle.group)
-            alpha = -bundle.group["lr"] * bundle.settings.scale
-            for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
-                moved = direction.to(weight.dtype)
-                projector.to(weight).add_lifted(weight, moved, beta=kept, alpha=alpha, rows=rows)
+            seed, flat = self.rounding_seed(slot, bundle.step), low.view(-1)
+            for part in pieces(flat.numel(), flat.device):
+                direction = self._direction(state, flat[part], bundle.group, part, flat.numel(), bundle.settings, seed)
+                flat[part].copy_(direction)
+            for _ in self.lifted_parts(bundle, slot, state, low, beta=kept, alpha=alpha):
+                pass
 
-    def _direction(self, state: dict[str, Any], gradient: Tensor, group: Group, bits: int, seed: int) -> Tensor:
-        """Return sign(M) min(|M| / (rho H + 1e-15), 1), and move M."""
-        beta1, shape = group["betas"][0], tuple(gradient.shape)
-        momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
+    def _direction(
+        self,
+        state: dict[str, Any],
+        gradient: Tensor,
+        group: Group,
+        part: slice,
+        size: int,
+        settings: ProjectionSettings,
+        seed: int,
+    ) -> Tensor:
+        """Return sign(M) min(|M| / (rho H + 1e-15), 1) of a part of `size` numbers, and move M there."""
+        beta1, bits = group["betas"][0], settings.state_bits
+        momentum = read_part(state, "exp_avg", part, size, bits, signed=True)
         momentum.mul_(beta1).add_(gradient, alpha=1.0 - beta1)
-        write_moment(state, "exp_avg", momentum, bits, seed=seed + 1)
-        hessian = read_moment(state, "hessian", shape, bits, signed=False)
+        write_part(state, "exp_avg", momentum, part, size, bits, seed=seed + 1)
+        hessian = read_part(state, "hessian", part, size, bits, signed=False)
         return (momentum / (hessian * self.rho).add_(1e-15)).clamp_(-1.0, 1.0)
 
-    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
-        group = plain.group
-        direction = self._direction(plain.state, gradient, group, plain.settings.state_bits, plain.seed)
-        weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])
+    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
+        group, flat = plain.group, gradient.reshape(-1)
+        for part, weight in wide_pieces(parameter, plain.seed):
+            wide = flat[part].float()
+            direction = self._direction(plain.state, wide, group, part, flat.numel(), plain.settings, plain.seed)
+            weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])
 
 
 def measure_curvature(model: nn.Module, optimizer: CurvatureClipped, batch: Mapping[str, Tensor]) -> None:

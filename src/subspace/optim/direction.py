@@ -54,25 +54,34 @@ def adamw_(
     exp_avgs: Sequence[Tensor],
     exp_avg_sqs: Sequence[Tensor],
     *,
-    step: int,
+    step: int | Tensor,
     lr: float,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
+    fused: bool | None = None,
 ) -> None:
-    """Do one AdamW update (decay before the update) of float32 parameters in place."""
+    """Do one AdamW update (decay before the update) of float32 parameters in place.
+
+    Args:
+        step: Number of this update, t, counted from 1; a 0-dim tensor is not read by the host.
+        fused: Use torch's fused kernel; None: where there is one.
+    """
     device = parameters[0].device
     # the kernel wants a counter for each tensor, and advances it itself
-    steps = torch.full((len(parameters),), float(step - 1), device=device).unbind(0)
+    if isinstance(step, Tensor):
+        steps = [step - 1 for _ in parameters]
+    else:
+        steps = list(torch.full((len(parameters),), float(step - 1), device=device).unbind(0))
     adamw(
         list(parameters),
         list(gradients),
         list(exp_avgs),
         list(exp_avg_sqs),
         [],
-        list(steps),
+        steps,
         foreach=False,
-        fused=device.type in FUSED_DEVICES,
+        fused=device.type in FUSED_DEVICES if fused is None else fused,
         amsgrad=False,
         beta1=betas[0],
         beta2=betas[1],

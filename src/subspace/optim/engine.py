@@ -16,24 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from subspace.core.errors import MethodError
-from subspace.linalg.sketch import mix_seed
 from subspace.optim import public_name
-from subspace.optim.bases import read_bases
 from subspace.optim.described import describe
-from subspace.optim.direction import adamw_direction
 from subspace.optim.groups import as_groups, check_group
 from subspace.optim.in_backward import BackwardUpdates
-from subspace.optim.lowbit import read_moment, write_moment
 from subspace.optim.plain import update_plain_
+from subspace.optim.projecting import ProjectingOptimizer
 from subspace.optim.refresher import Refresher
 from subspace.optim.refusals import refuse
 from subspace.optim.settings import ProjectionSettings, projection_settings
 from subspace.optim.slots import Bundle, Group, Plain, Scratch, Slot, bundles
-from subspace.optim.stacked import can_stack, project_stack
-from subspace.optim.stateful import StatefulOptimizer
-from subspace.optim.weights import writable
 from subspace.projection.geometry import Geometry, geometry_of
-from subspace.projection.projector import Projector
 from subspace.projection.refresh import phase_of
 
 __all__ = ["SubspaceOptimizer"]
@@ -42,7 +35,7 @@ _META = torch.device("meta")
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ProjectionSettings))
 
 
-class SubspaceOptimizer(StatefulOptimizer):
+class SubspaceOptimizer(ProjectingOptimizer):
     """Base of the subspace optimizers.
 
     Args:
@@ -205,9 +198,9 @@ class SubspaceOptimizer(StatefulOptimizer):
             self.state_of(slot)
         return list(bundles(slots, self.state, group))
 
-    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
+    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
         """Update a parameter that is not projected, in float32: by AdamW, unless overridden."""
-        update_plain_(plain, weight, gradient)
+        update_plain_(plain, parameter, gradient)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear gradients and what was accumulated of them."""
@@ -226,71 +219,10 @@ class SubspaceOptimizer(StatefulOptimizer):
         """
         return self.backward_updates.clip(max_norm)
 
-    # For rules
-
-    def projector(self, slot: Slot, state: dict[str, Any]) -> Projector:
-        """Return the projector of a weight, in float32."""
-        assert slot.geometry is not None
-        bases = read_bases(state, slot.geometry)
-        assert bases is not None
-        return Projector.of(slot.geometry.side, *bases)
-
-    def low_gradients(self, bundle: Bundle) -> list[Tensor]:
-        """Return the projected gradients of a bundle, float32; a matrix that is not finite counts as zero."""
-        stack = self.scratch.take("low", (len(bundle.slots), *bundle.geometry.low_shape), _device(bundle))
-        if can_stack(bundle):
-            project_stack(bundle, self.projectors(bundle), stack)
-        else:
-            for slot, state, out in zip(bundle.slots, bundle.states, stack.unbind(0), strict=True):
-                self.project_into(out, slot, state)
-        stack.masked_fill_(~torch.isfinite(stack.sum(dim=(-2, -1), keepdim=True)), 0.0)
-        return list(stack.unbind(0))
-
-    def projectors(self, bundle: Bundle) -> list[Projector]:
-        """Return the projectors of a bundle's weights."""
-        return [self.projector(slot, state) for slot, state in zip(bundle.slots, bundle.states, strict=True)]
-
-    def project_into(self, out: Tensor, slot: Slot, state: dict[str, Any]) -> None:
-        """Write into `out` what a slot has accumulated plus the projection of the gradient that it still holds."""
-        assert slot.geometry is not None
-        if slot.parameter.grad is None:
-            assert slot.low is not None
-            out.copy_(slot.low)
-            return
-        gradient, projector = slot.gradient, self.projector(slot, state)
-        if gradient.dtype == torch.float32:
-            projector.project(gradient, out=out)
-        else:
-            out.copy_(projector.to(gradient).project(gradient))
-        if slot.low is not None:
-            out.add_(slot.low)
-
-    def directions(self, bundle: Bundle, low: list[Tensor]) -> list[Tensor]:
-        """Return Adam's bias-corrected directions of low-rank gradients, in scratch memory, and move their moments."""
-        bits, shape = bundle.settings.state_bits, bundle.geometry.low_shape
-        out = list(self.scratch.take("direction", (len(low), *shape), _device(bundle)).unbind(0))
-        firsts = [read_moment(state, "exp_avg", shape, bits, signed=True) for state in bundle.states]
-        seconds = [read_moment(state, "exp_avg_sq", shape, bits, signed=False) for state in bundle.states]
-        adamw_direction(out, low, firsts, seconds, step=bundle.age, betas=bundle.group["betas"], eps=bundle.eps)
-        for slot, state, first, second in zip(bundle.slots, bundle.states, firsts, seconds, strict=True):
-            seed = self.rounding_seed(slot, bundle.step)
-            write_moment(state, "exp_avg", first, bits, seed=seed + 1)
-            write_moment(state, "exp_avg_sq", second, bits, seed=seed + 2)
-        return out
-
-    def rounding_seed(self, slot: Slot, step: int) -> int:
-        """Return the seed of stochastic rounding of a weight at a step; the next ones are for its moments."""
-        return mix_seed(slot.settings.seed, slot.index, step)
-
     def _step_plain(self, slot: Slot, group: Group) -> None:
         gradient, state, shape = slot.whole_gradient, self.state[slot.parameter], tuple(slot.parameter.shape)
         if not state:
             state.update(self.new_plain_state(shape, slot.settings, gradient.device))
         state["step"] = step = state["step"] + 1
         plain = Plain(state, slot.settings, group, step, self.rounding_seed(slot, step))
-        with writable(slot.parameter, shape, plain.seed, wide=True) as weight:
-            self.update_plain(plain, weight, gradient.float())
-
-
-def _device(bundle: Bundle) -> torch.device:
-    return bundle.slots[0].parameter.device
+        self.update_plain(plain, slot.parameter, gradient)

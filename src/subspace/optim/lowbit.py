@@ -15,11 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subspace.linalg.blockwise import code_sizes, decode, encode
-from subspace.linalg.sketch import uniform
+from subspace.linalg.blockwise import code_sizes, decode, decode_part, encode_part
+from subspace.linalg.sketch import uniform_part
+from subspace.optim.pieces import pieces
 from subspace.plan.shapes import TensorSpec
 
-__all__ = ["MIN_NARROW_ELEMENTS", "add_moments", "moment_specs", "narrow", "read_moment", "write_moment"]
+__all__ = [
+    "MIN_NARROW_ELEMENTS",
+    "add_moments",
+    "moment_specs",
+    "narrow",
+    "read_moment",
+    "read_part",
+    "write_moment",
+    "write_part",
+]
 
 MIN_NARROW_ELEMENTS = 4096
 """Tensors with fewer elements keep float32 moments."""
@@ -65,6 +75,37 @@ def read_moment(
     return decode(kept, state[f"{name}_scale"], shape, bits, signed=signed)
 
 
+def read_part(
+    state: MutableMapping[str, Any], name: str, part: slice, num_elements: int, bits: int, *, signed: bool
+) -> Tensor:
+    """Return consecutive numbers of a moment, flat and float32: a view of the state where it is wide, a copy else.
+
+    Args:
+        part: Start, where a block begins, and stop.
+        num_elements: Of the whole moment.
+    """
+    kept: Tensor = state[name]
+    if kept.dtype == torch.float32:
+        return kept.view(-1)[part]
+    out = torch.empty(part.stop - part.start, device=kept.device)
+    return decode_part(kept, state[f"{name}_scale"], part, num_elements, bits, signed=signed, out=out)
+
+
+def write_part(
+    state: MutableMapping[str, Any], name: str, value: Tensor, part: slice, num_elements: int, bits: int, *, seed: int
+) -> None:
+    """Keep a part of a moment that `read_part` gave, after it has changed; as `write_moment` would, part by part."""
+    kept: Tensor = state[name]
+    if kept.dtype == torch.float32:
+        own = kept.view(-1)[part]
+        if own.data_ptr() != value.data_ptr():
+            own.copy_(value)
+        return
+    noise = uniform_part(seed, num_elements, part, device=value.device)
+    scales = state[f"{name}_scale"]
+    encode_part(value, kept, scales, part, num_elements, bits, signed=name == "exp_avg", noise=noise)
+
+
 def write_moment(state: MutableMapping[str, Any], name: str, value: Tensor, bits: int, *, seed: int) -> None:
     """Keep a moment that `read_moment` gave, after it has changed; nothing to do where it is the state's own.
 
@@ -74,10 +115,6 @@ def write_moment(state: MutableMapping[str, Any], name: str, value: Tensor, bits
     """
     if value is state[name]:
         return
-    if state[name].dtype == torch.float32:
-        state[name].copy_(value)
-        return
-    noise = uniform(seed, (value.numel(),), device=value.device)
-    codes, scales = encode(value, bits, signed=name == "exp_avg", noise=noise)
-    state[name].copy_(codes)
-    state[f"{name}_scale"].copy_(scales)
+    flat = value.view(-1)
+    for part in pieces(flat.numel(), flat.device):
+        write_part(state, name, flat[part], part, flat.numel(), bits, seed=seed)

@@ -19,7 +19,6 @@ from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle
 from subspace.optim.stacked import add_stack, can_stack
-from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
 __all__ = ["ProjectedAdamW"]
@@ -46,11 +45,7 @@ class ProjectedAdamW(SubspaceOptimizer):
             add_stack(bundle, self.projectors(bundle), directions, beta=bundle.kept, alpha=alpha)
             return
         for slot, state, direction in zip(bundle.slots, bundle.states, directions, strict=True):
-            projector = self.projector(slot, state)
-            seed = self.rounding_seed(slot, bundle.step)
-            for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
-                moved = direction.to(weight.dtype)
-                projector.to(weight).add_lifted(weight, moved, beta=bundle.kept, alpha=alpha, rows=rows)
+            for _, weight in self.lifted_parts(bundle, slot, state, direction, beta=bundle.kept, alpha=alpha):
                 bundle.decay_after(weight)
 
 

@@ -26,7 +26,6 @@ from subspace.optim.limiter import limited
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
-from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 
 __all__ = ["ResidualAdamW", "add_scaled", "channel_axis", "channel_norms"]
@@ -54,7 +53,7 @@ class ResidualAdamW(SubspaceOptimizer):
 
     def update_bundle(self, bundle: Bundle) -> None:
         lows = self.low_gradients(bundle)
-        directions = self.directions(bundle, lows)
+        directions = self.directions(bundle, lows, keep=True)
         for slot, state, low, direction in zip(bundle.slots, bundle.states, lows, directions, strict=True):
             self._update_one(bundle, slot, state, low, direction)
 
@@ -72,11 +71,8 @@ class ResidualAdamW(SubspaceOptimizer):
         gradient = finite_part(gradient, norm)
         phi = phi * limited(state, norm, official=not published)[..., None, None] * bundle.correction
         inside = direction.sub_(low.mul_(phi))
-        projector, seed = self.projector(slot, state), self.rounding_seed(slot, bundle.step)
         outer = -rate * (scale if published else 1.0)
-        for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
-            moved = inside.to(weight.dtype)
-            projector.to(weight).add_lifted(weight, moved, beta=bundle.kept, alpha=-rate * scale, rows=rows)
+        for rows, weight in self.lifted_parts(bundle, slot, state, inside, beta=bundle.kept, alpha=-rate * scale):
             add_scaled(weight, gradient, phi, rows, outer)
             bundle.decay_after(weight)
 

@@ -143,12 +143,16 @@ class SketchedAdafactor(SubspaceOptimizer):
         basis = gaussian(state["basis_seed"], geometry.basis_shapes["basis"], device=device)
         return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
 
-    def update_plain(self, plain: Plain, weight: Tensor, gradient: Tensor) -> None:
-        state, bits, beta1 = plain.state, plain.settings.state_bits, self.rule.beta1
+    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
+        state, bits, beta1, shape = plain.state, plain.settings.state_bits, self.rule.beta1, tuple(parameter.shape)
         assert beta1 is not None
-        rate = self.rule.rate(weight, plain.group["lr"], plain.step)
-        momentum = read_moment(state, "exp_avg", tuple(weight.shape), bits, signed=True)
-        momentum.mul_(beta1).add_(self.rule.normalized(state, gradient, plain.step), alpha=1.0 - beta1)
+        update = self.rule.normalized(state, gradient.float(), plain.step)
+        momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
+        momentum.mul_(beta1).add_(update, alpha=1.0 - beta1)
         write_moment(state, "exp_avg", momentum, bits, seed=plain.seed + 1)
-        decay_(weight, plain.group, rate)
-        weight.sub_(self.rule.clipped(momentum).mul_(rate))
+        update = self.rule.clipped(update.copy_(momentum))
+        del momentum  # where it is a widened copy
+        with writable(parameter, shape, plain.seed, wide=True) as weight:
+            rate = self.rule.rate(weight, plain.group["lr"], plain.step)
+            decay_(weight, plain.group, rate)
+            weight.sub_(update.mul_(rate))

@@ -145,8 +145,11 @@ def decay_rate(group: Group) -> float:
     return float(group["lr"]) * float(group["weight_decay"])
 
 
+_MOST_KEPT_ELEMENTS = 2**22
+
+
 class Scratch:
-    """Float32 buffers that are used again at every step, so that a step allocates nothing large."""
+    """Float32 buffers that are used again at every step; large ones, which would lie beside activations, are not."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, torch.device], Tensor] = {}
@@ -154,6 +157,8 @@ class Scratch:
     def take(self, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Return a buffer of `shape` with arbitrary content; the last one of that name becomes invalid."""
         size = math.prod(shape)
+        if size > _MOST_KEPT_ELEMENTS:
+            return torch.empty(shape, device=device)
         buffer = self._buffers.get((name, device))
         if buffer is None or buffer.numel() < size:
             buffer = self._buffers[name, device] = torch.empty(size, device=device)

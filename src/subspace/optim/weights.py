@@ -12,10 +12,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["parts", "writable"]
+from subspace.optim.pieces import aligned_rows, piece_elements, pieces
+
+__all__ = ["parts", "wide_pieces", "writable"]
 
 _PART_ELEMENTS = 2**22
-"""A stored weight is widened in rows of about this many numbers, never whole."""
+"""Of the rows of a part, about."""
 
 
 @contextmanager
@@ -45,7 +47,10 @@ def writable(parameter: Tensor, shape: tuple[int, ...], seed: int, *, wide: bool
 
 
 def parts(parameter: Tensor, shape: tuple[int, ...], seed: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (rows, values) of a weight in turn, each to be changed in place; a float weight comes whole, in its type.
+    """Yield (rows, values) of a weight in turn, each to be changed in place, in the weight's type or float32.
+
+    Codes are widened in parts. A float weight comes whole, unless it is large and of a narrow type on a CPU, whose
+    products keep their result in float32 for a while.
 
     Args:
         parameter: The weight.
@@ -55,11 +60,50 @@ def parts(parameter: Tensor, shape: tuple[int, ...], seed: int) -> Iterator[tupl
     stored = getattr(parameter, "stored", None)
     if stored is None:
         with writable(parameter, shape, seed) as weight:
-            yield slice(None), weight
+            if weight.device.type != "cpu" or weight.dtype.itemsize >= 4 or len(shape) > 2:
+                yield slice(None), weight
+                return
+            for rows in _row_slices(shape[0], aligned_rows(shape[1], _PART_ELEMENTS)):
+                yield rows, weight[rows]
         return
     step = max(1, _PART_ELEMENTS // shape[-1])
-    for first in range(0, shape[-2], step):
-        rows = slice(first, min(first + step, shape[-2]))
-        values = stored.read(rows=rows)
+    buffer = torch.empty((min(step, shape[-2]), shape[-1]), device=parameter.device)
+    for rows in _row_slices(shape[-2], step):
+        values = stored.read(buffer[: rows.stop - rows.start], rows=rows)
         yield rows, values
         stored.write(values, seed=seed, rows=rows)
+
+
+def wide_pieces(parameter: Tensor, seed: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (elements, values) of a weight in turn: a few numbers, flat and float32, each to be changed in place.
+
+    Args:
+        parameter: The weight.
+        seed: Of stochastic rounding, where the storage rounds.
+    """
+    stored = getattr(parameter, "stored", None)
+    if stored is not None:
+        count, columns = parameter.shape
+        step = aligned_rows(columns, piece_elements(parameter.device))
+        buffer = torch.empty((min(step, count), columns), device=parameter.device)
+        for rows in _row_slices(count, step):
+            values = stored.read(buffer[: rows.stop - rows.start], rows=rows)
+            yield slice(rows.start * columns, rows.stop * columns), values.view(-1)
+            stored.write(values, seed=seed, rows=rows)
+        return
+    whole = tuple(parameter.shape)
+    with writable(parameter, whole, seed, wide=not parameter.is_contiguous()) as weight:
+        flat = weight.view(-1)
+        wide = flat.dtype == torch.float32
+        buffer = torch.empty(0 if wide else min(flat.numel(), piece_elements(flat.device)), device=flat.device)
+        for part in pieces(flat.numel(), flat.device):
+            if wide:
+                yield part, flat[part]
+            else:
+                values = buffer[: part.stop - part.start].copy_(flat[part])
+                yield part, values
+                flat[part].copy_(values)
+
+
+def _row_slices(count: int, step: int) -> Iterator[slice]:
+    return (slice(first, min(first + step, count)) for first in range(0, count, step))

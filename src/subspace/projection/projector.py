@@ -67,16 +67,20 @@ class Projector:
         """Do weight <- beta * weight + alpha * lift(low) in place, in one pass over the weight.
 
         Args:
+            weight: (.., m, n), or some of its rows; factors are taken in its type.
+            low: (.., low-rank shape).
             rows: `weight` is these rows of the whole one.
         """
-        first, second = self._factors(low)
+        first, second = self._factors(low, weight.dtype)
         if rows is not None:
             first = first[..., rows, :]
+        first, second = first.to(weight.dtype), second.to(weight.dtype)
         if weight.ndim == 2:
             return weight.addmm_(first, second, beta=beta, alpha=alpha)
         return weight.baddbmm_(first, second, beta=beta, alpha=alpha)
 
-    def _factors(self, low: Tensor) -> tuple[Tensor, Tensor]:
+    def _factors(self, low: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Return two factors of the lifted matrix; `dtype` is that in which a product of two of three is taken."""
         if self.side == "left":
             assert self.left is not None
             return self.left, low
@@ -84,7 +88,8 @@ class Projector:
         if self.side == "right":
             return low, self.right.mT
         assert self.left is not None
-        return self.left @ low, self.right.mT
+        dtype = dtype or low.dtype
+        return self.left.to(dtype) @ low.to(dtype), self.right.mT
 
 
 def _product(first: Tensor, second: Tensor, out: Tensor | None) -> Tensor:
