@@ -69,5 +69,11 @@ def test_bytes_read_back(number: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "4 apples", "-3GB", "GB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(errors.UsageError, match="E-CLI-002"):
+    with pytest.raises(errors.UsageError, match=r"E-CLI-001 size: .*expected a size such as 4GB or 800M\.$"):
         units.parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["4", " 1.5 "])
+def test_a_size_without_a_unit_is_refused_with_a_guess(text: str) -> None:
+    with pytest.raises(errors.UsageError, match=rf"E-CLI-001 --vram: .*without a unit.*mean {text.strip()}GB\?"):
+        units.parse_bytes(text, where="--vram")

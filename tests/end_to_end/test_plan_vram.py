@@ -23,7 +23,7 @@ def test_the_last_line_is_a_command_with_the_promised_peak(subspace: CommandLine
     before = contents(subspace.folder)
     given = ("plan", recipe, "training.micro_batch_size=4", "--override", "method.rank=8", "--seed", "7")
     whole = json.loads(subspace(*given, "--json").out)["peak_bytes"]
-    found = json.loads(subspace(*given, "--vram", str(whole // 2), "--json").out)
+    found = json.loads(subspace(*given, "--vram", f"{whole // 2} B", "--json").out)
     assert found["first_bytes"] == whole
     assert found["peak_bytes"] <= whole // 2
     assert found["fits"]
@@ -57,4 +57,5 @@ def test_what_fits_nowhere_ends_in_a_resource_error(subspace: CommandLine) -> No
 
 def test_a_size_that_is_none_is_refused(subspace: CommandLine) -> None:
     recipe = subspace.recipe()
-    subspace.refused("plan", recipe, "--vram", "four", status=2, code="E-CLI-002", said="'four'")
+    subspace.refused("plan", recipe, "--vram", "four", status=2, code="E-CLI-001", said="--vram: 'four'")
+    subspace.refused("plan", recipe, "--vram", "4", status=2, code="E-CLI-001", said="Did you mean 4GB?")

@@ -37,7 +37,7 @@ def verb(
     from subspace.pipeline.resolve import placed
 
     show_notes(notes)
-    limit = None if vram is None else parse_bytes(vram)
+    limit = None if vram is None else parse_bytes(vram, where="--vram")
     with placed(document, run_config):
         if limit is not None:
             chosen = {"--config": config, "--model": model, "--data": data, "--method": method}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from subspace.config.foreign import SIDES
 from subspace.config.yaml_text import resolve_scalar
 
 __all__ = ["CARRIED", "DEFAULTS", "METHODS", "ONLY_FOR", "OWN_OPTIM", "REASONS", "UnfitError", "is_on", "reason_for"]
@@ -135,7 +136,6 @@ _OPTIMIZERS = {
     **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "adamw_8bit"),
     "paged_adamw_8bit": "paged_adamw_8bit",
 }
-_SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
 _ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "disabled": "eager", "fa2": "flash_attention_2"}
 _TEMPLATES = {
     **{name: name for name in ("alpaca", "chatml", "gemma", "llama3", "mistral", "qwen3")},
@@ -152,7 +152,7 @@ def _projection(prefix: str) -> dict[str, tuple[str, Convert]]:
         f"{prefix}_rank": ("method.rank", _whole),
         f"{prefix}_update_interval": ("method.refresh_interval", _whole),
         f"{prefix}_scale": ("method.scale", _number),
-        f"{prefix}_proj_type": ("method.side", _choice(_SIDES, f"the sides are {', '.join(_SIDES)}")),
+        f"{prefix}_proj_type": ("method.side", _choice(SIDES, f"the sides are {', '.join(SIDES)}")),
         f"{prefix}_layerwise": ("method.update", _switch("in_backward")),
     }
 

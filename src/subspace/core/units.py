@@ -54,16 +54,28 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, where: str = "size") -> int:
     """Return the bytes that a size like `4GB`, `1.5 GiB` or `800M` means (binary factors).
 
+    Args:
+        text: A number and its unit.
+        where: What an error names as its place.
+
     Raises:
-        UsageError: E-CLI-002 if the text is not a size.
+        UsageError: E-CLI-001 if the text is not a size, or a number without a unit.
 
     >>> parse_bytes("4GB") == 4 * 1024**3
     True
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])i?B?|B)\s*", text, flags=re.IGNORECASE)
     if match is None:
-        raise UsageError("E-CLI-002", where="size", found=repr(text), expected="a size such as 4GB or 800M")
-    return int(float(match[1]) * _FACTORS[match[2].upper()])
+        bare = text.strip()
+        number = re.fullmatch(r"\d+(?:\.\d+)?", bare) is not None
+        raise UsageError(
+            "E-CLI-001",
+            where=where,
+            found=f"{text!r}, a number without a unit" if number else repr(text),
+            expected="a size such as 4GB or 800M",
+            action=f"Did you mean {bare}GB?" if number else "",
+        )
+    return int(float(match[1]) * _FACTORS[(match[2] or "").upper()])

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from subspace.config.base import Synonym, conflict
+from subspace.config.foreign import SIDES
 from subspace.core.errors import SubspaceError
 from subspace.methods.adapter import TargetConfig
 from subspace.methods.base import Refusal
@@ -72,9 +73,6 @@ def optimizer_refusals(optimizer: str) -> tuple[Refusal, ...]:
     return tuple(Refusal(f"method.{row.key}", row.values, row.reason) for row in rows)
 
 
-_SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
-
-
 def foreign_names(prefix: str) -> dict[str, Synonym]:
     """Return the names of a method's options in files of LLaMA-Factory and ms-swift, such as `galore_rank`."""
     return {
@@ -82,7 +80,7 @@ def foreign_names(prefix: str) -> dict[str, Synonym]:
         f"{prefix}_update_interval": Synonym("refresh_interval"),
         f"{prefix}_update_proj_gap": Synonym("refresh_interval"),
         f"{prefix}_scale": Synonym("scale"),
-        f"{prefix}_proj_type": Synonym("side", _SIDES),
+        f"{prefix}_proj_type": Synonym("side", SIDES),
         f"{prefix}_target": Synonym("target_modules"),
         f"{prefix}_with_embedding": Synonym("project_embeddings"),
     }
@@ -96,7 +94,7 @@ class ProjectionConfig(TargetConfig):
         "r": Synonym("rank"),
         "update_proj_gap": Synonym("refresh_interval"),
         "T": Synonym("refresh_interval"),
-        "proj_type": Synonym("side", _SIDES),
+        "proj_type": Synonym("side", SIDES),
     }
 
     built_in: ClassVar[ProjectionSettings]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from subspace.config.foreign import SIDES
 from subspace.core.errors import ConfigError, MethodError
 
 __all__ = ["as_groups", "check_group", "decay_of", "decays", "groups_from_galore", "like_groups", "projected_groups"]
@@ -18,7 +19,6 @@ _ORTHONORMAL = frozenset({"stella_U", "stella_V"})
 """Bases: decay could only change their fixed length. How large StelLA's change is lies in `stella_S` alone."""
 
 _KEYS = {"update_proj_gap": "refresh_interval", "alpha": "scale", "proj_type": "side", "proj": "basis"}
-_SIDES = {"std": "shorter", "reverse_std": "longer", "left": "left", "right": "right", "full": "both"}
 _BASES = {"random": "random", "svd": "svd"}
 _DROPPED = {"dim"}
 """The dimensions of a tensor are read from it."""
@@ -49,7 +49,7 @@ def _translated(group: dict[str, Any]) -> dict[str, Any]:
         )
     translated: dict[str, Any] = {}
     for key, value in group.items():
-        names = {"proj_type": _SIDES, "proj": _BASES}.get(key)
+        names = {"proj_type": SIDES, "proj": _BASES}.get(key)
         if names is not None and value not in names:
             raise ConfigError("E-CFG-010", where=key, found=repr(value), expected=f"one of {', '.join(names)}")
         if key not in _DROPPED:
