@@ -186,7 +186,7 @@ def test_arms_in_different_tasks_are_pooled_where_they_meet() -> None:
     assert pooled.p_adjusted == pytest.approx(4 / 2**10)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10_000))
 def test_names_items_and_seeds_may_come_in_any_order(seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -203,7 +203,7 @@ def test_names_items_and_seeds_may_come_in_any_order(seed: int) -> None:
     assert [found.p for found in one.comparisons] == pytest.approx([found.p for found in other.comparisons])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10_000))
 def test_turning_the_comparison_turns_its_figures(seed: int) -> None:
     table = loss_table([1.0, 1.01], seeds=4, items=30, seed=seed)

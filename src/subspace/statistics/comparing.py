@@ -18,10 +18,11 @@ from subspace.statistics.pairing import Pair, arm_spread, lay_out, scores_by_see
 from subspace.statistics.power import plan_power
 from subspace.statistics.resampling import bootstrap_means, percentile_ends
 from subspace.statistics.scores import ScoreTable
+from subspace.statistics.shared_noise import SharedNoise, shared_noise
 from subspace.statistics.tests import equivalence_p, mcnemar_over_seeds
 from subspace.statistics.ties import letters_of, tie_groups
 
-__all__ = ["Draft", "Settings", "draft", "finish", "is_share"]
+__all__ = ["Adjusted", "Draft", "Settings", "draft", "finish", "is_share"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Draft:
         impossible: Pairs without a common item.
         p: Two-sided p value of each pair.
         equivalence: p value of equivalence of each pair, or nothing without a margin.
+        noise: Seed noise that all arms share, if it can be known.
+        p_shared: p value of each pair with that noise; its own where there is none.
     """
 
     table: ScoreTable
@@ -55,6 +58,17 @@ class Draft:
     pairs: tuple[Pair, ...]
     impossible: tuple[tuple[str, str], ...]
     p: tuple[float, ...]
+    equivalence: tuple[float, ...]
+    noise: SharedNoise | None
+    p_shared: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """p values of the pairs of one task after Holm over the whole family; `equivalence` is empty without a margin."""
+
+    p: tuple[float, ...]
+    p_shared: tuple[float, ...]
     equivalence: tuple[float, ...]
 
 
@@ -67,37 +81,34 @@ def draft(table: ScoreTable, settings: Settings) -> Draft:
     wanted = _family(ranked, settings.reference)
     laid = [(names, lay_out(table, *names)) for names in wanted]
     pairs = tuple(pair for _, pair in laid if pair is not None)
-    margin = settings.margin
+    margin, noise = settings.margin, shared_noise(table, pairs)
+    p_values = tuple(p_value(pair.spread) for pair in pairs)
     return Draft(
         table=table,
         ranked=ranked,
         items=items,
         pairs=pairs,
         impossible=tuple(names for names, pair in laid if pair is None),
-        p=tuple(p_value(pair.spread) for pair in pairs),
+        p=p_values,
         equivalence=() if margin is None else tuple(equivalence_p(pair.spread, margin) for pair in pairs),
+        noise=noise,
+        p_shared=p_values if noise is None else tuple(p_value(noise.spread(pair)) for pair in pairs),
     )
 
 
-def finish(
-    work: Draft, settings: Settings, adjusted: Sequence[float], equivalence: Sequence[float], hypotheses: int
-) -> TaskVerdict:
+def finish(work: Draft, settings: Settings, adjusted: Adjusted, hypotheses: int) -> TaskVerdict:
     """Return the verdict of one task.
 
     Args:
         work: The task.
         settings: What was asked for.
-        adjusted: Adjusted p value of each pair.
-        equivalence: Adjusted p value of equivalence of each pair; empty without a margin.
+        adjusted: Its adjusted p values.
         hypotheses: Comparisons in the whole family.
     """
     table = work.table
     intervals = _bootstraps(work, settings)
     comparisons = tuple(
-        _comparison(
-            work, index, intervals[index], adjusted[index], equivalence[index] if equivalence else None, settings
-        )
-        for index in range(len(work.pairs))
+        _comparison(work, index, intervals[index], adjusted, settings) for index in range(len(work.pairs))
     )
     groups = _groups(work, comparisons, settings.reference)
     spreads = [pair.spread for pair in work.pairs]
@@ -119,6 +130,7 @@ def finish(
             level=settings.level,
             hypotheses=hypotheses,
             one_point=_one_point(table),
+            shared_degrees=None if work.noise is None else work.noise.degrees,
         ),
     )
 
@@ -162,12 +174,11 @@ def _rank(work: Draft, arm: str, letters: str, level: float) -> Rank:
     return Rank(arm, float(scores.mean()), interval, deviation, int(scores.size), letters)
 
 
-def _comparison(
-    work: Draft, index: int, bootstrap: Interval, adjusted: float, equivalence: float | None, settings: Settings
-) -> Comparison:
+def _comparison(work: Draft, index: int, bootstrap: Interval, adjusted: Adjusted, settings: Settings) -> Comparison:
     pair, table, alpha = work.pairs[index], work.table, 1.0 - settings.level
     spread, (first, second) = pair.spread, pair.scores
     better = pair.first if (spread.estimate > 0) == table.higher_is_better else pair.second
+    p, p_shared = adjusted.p[index], adjusted.p_shared[index]
     by_item = table.binary and pair.items.size > 1
     runs = [scores_by_seed(table, arm, pair.items) for arm in (pair.first, pair.second)]
     return Comparison(
@@ -176,8 +187,8 @@ def _comparison(
         interval=t_interval(spread, settings.level),
         bootstrap=bootstrap,
         p=work.p[index],
-        p_adjusted=adjusted,
-        decided=better if adjusted <= alpha and spread.estimate != 0.0 else None,
+        p_adjusted=p,
+        decided=better if p <= alpha else None,
         d_z=d_z(pair.units),
         rank_biserial=rank_biserial(pair.units),
         cliffs_delta=cliffs_delta(*runs),
@@ -185,9 +196,12 @@ def _comparison(
         discordant=_discordant(pair) if table.binary else None,
         num_seeds=spread.num_seeds,
         num_items=spread.num_items,
-        equivalent=None if equivalence is None else equivalence <= alpha,
+        equivalent=adjusted.equivalence[index] <= alpha if adjusted.equivalence else None,
         scope=spread.scope,
         paired=pair.paired,
+        shared=None if work.noise is None else t_interval(work.noise.spread(pair), settings.level),
+        p_shared=None if work.noise is None else p_shared,
+        decided_shared=better if work.noise is not None and p_shared <= alpha else None,
     )
 
 

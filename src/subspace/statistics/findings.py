@@ -91,6 +91,10 @@ class Comparison:
         scope: What the interval speaks for: "seeds and items", "seeds" (one item), "items" (one seed: these models
             only) or "nothing" (one score each).
         paired: Whether the seeds of both arms were paired.
+        shared: The interval if seeds moved all arms of the task by as much (`shared_noise`); None where that is not
+            known or changes nothing.
+        p_shared: Its p value after Holm over the family.
+        decided_shared: The better arm under that assumption; says nothing where `unequal-noise` is remarked.
     """
 
     first: str
@@ -110,6 +114,9 @@ class Comparison:
     equivalent: bool | None
     scope: str = "seeds and items"
     paired: bool = True
+    shared: Interval | None = None
+    p_shared: float | None = None
+    decided_shared: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,7 @@ class Power:
         table: Power for differences, seeds and items around the present ones.
         alpha: Level of the single test that is planned with: (1 - level) / hypotheses, the first step of Holm.
         detectable_alone: The difference found if this were the only comparison planned (at 1 - level).
+        detectable_shared: The difference found at `alpha` if seeds move all arms by as much (`Comparison.shared`).
         target: 0.8.
         seed_std: Standard deviation of the paired difference between seeds (mean square over the pairs).
         item_std: The same between items.
@@ -180,6 +188,7 @@ class Power:
     table: tuple[PowerRow, ...]
     alpha: float
     detectable_alone: float | None = None
+    detectable_shared: float | None = None
     target: float = 0.8
     seed_std: float | None = None
     item_std: float | None = None

@@ -71,7 +71,9 @@ def noise_of(spreads: Sequence[Spread]) -> Noise | None:
     return None
 
 
-def power_of(difference: float, noise: Noise, *, seeds: int, items: int, alpha: float = 0.05) -> float:
+def power_of(
+    difference: float, noise: Noise, *, seeds: int, items: int, alpha: float = 0.05, degrees: float | None = None
+) -> float:
     """Return the probability that a true difference is found at `alpha`, two-sided.
 
     Args:
@@ -80,8 +82,9 @@ def power_of(difference: float, noise: Noise, *, seeds: int, items: int, alpha: 
         seeds: n, at least 2 unless the scope is "items".
         items: m, at least 2 unless the scope is "seeds".
         alpha: Level of the test.
+        degrees: Degrees of freedom of the seed noise; n - 1 unless it is shared by several arms.
     """
-    widths, shares, deviation = _design(noise, seeds, items, alpha)
+    widths, shares, deviation = _design(noise, seeds, items, alpha, degrees)
     if deviation == 0.0:
         return 1.0 if difference else 0.0
     above = ndtr((abs(difference) - widths) / deviation) + ndtr((-abs(difference) - widths) / deviation)
@@ -89,15 +92,21 @@ def power_of(difference: float, noise: Noise, *, seeds: int, items: int, alpha: 
 
 
 def detectable_difference(
-    noise: Noise, *, seeds: int, items: int, alpha: float = 0.05, target: float = TARGET
+    noise: Noise,
+    *,
+    seeds: int,
+    items: int,
+    alpha: float = 0.05,
+    degrees: float | None = None,
+    target: float = TARGET,
 ) -> float:
     """Return the true difference that is found with probability `target`."""
-    deviation = _design(noise, seeds, items, alpha)[2]
+    deviation = _design(noise, seeds, items, alpha, degrees)[2]
     if deviation == 0.0:
         return 0.0
 
     def reached(difference: float) -> bool:
-        return power_of(difference, noise, seeds=seeds, items=items, alpha=alpha) >= target
+        return power_of(difference, noise, seeds=seeds, items=items, alpha=alpha, degrees=degrees) >= target
 
     high = deviation
     while not reached(high):
@@ -110,7 +119,14 @@ def detectable_difference(
 
 
 def plan_power(
-    spreads: Sequence[Spread], *, seeds: int, items: int, level: float, hypotheses: int, one_point: float
+    spreads: Sequence[Spread],
+    *,
+    seeds: int,
+    items: int,
+    level: float,
+    hypotheses: int,
+    one_point: float,
+    shared_degrees: float | None = None,
 ) -> Power:
     """Return the power line of a task.
 
@@ -121,6 +137,7 @@ def plan_power(
         level: Of the comparison.
         hypotheses: Comparisons in its family.
         one_point: What counts as one point.
+        shared_degrees: Degrees of freedom of a seed noise that all arms share, where there is one.
     """
     noise, alpha = noise_of(spreads), (1.0 - level) / max(hypotheses, 1)
     if noise is None:
@@ -147,6 +164,9 @@ def plan_power(
         table=tuple(rows),
         alpha=alpha,
         detectable_alone=detectable_difference(noise, seeds=seeds, items=items, alpha=1.0 - level),
+        detectable_shared=None
+        if shared_degrees is None
+        else detectable_difference(noise, seeds=seeds, items=items, alpha=alpha, degrees=shared_degrees),
         seed_std=None if noise.scope == "items" else math.sqrt(noise.seed),
         item_std=None if noise.scope == "seeds" else math.sqrt(noise.item),
         rest_std=math.sqrt(noise.rest) if noise.scope == "seeds and items" else None,
@@ -156,9 +176,12 @@ def plan_power(
 
 
 @lru_cache(maxsize=1024)
-def _design(noise: Noise, seeds: int, items: int, alpha: float) -> tuple[Vector, Vector, float]:
+def _design(
+    noise: Noise, seeds: int, items: int, alpha: float, shared: float | None = None
+) -> tuple[Vector, Vector, float]:
     """Return the half widths that may come out, their probabilities, and the standard deviation of the estimate."""
-    seed_part, degrees, item_part = noise.seed / seeds + noise.rest / (seeds * items), seeds - 1, noise.item / items
+    seed_part, item_part = noise.seed / seeds + noise.rest / (seeds * items), noise.item / items
+    degrees = seeds - 1 if shared is None else shared
     if noise.scope == "seeds":
         seed_part, item_part = noise.seed / seeds, 0.0
     elif noise.scope == "items":

@@ -32,6 +32,9 @@ Every remark about one task carries `task` and `metric`. All codes and their fur
     no-seed-noise
         seeds differ by no more than single answers do: more seeds add little beyond more items. Values:
         seed_std, rest_std.
+    unequal-noise
+        seeds move one arm more than the others: what `Comparison.shared` says is not to be trusted. Values: arm,
+        share (of all squares), even (the share it would have), p.
     few-discordant
         binary pairs with fewer than 10 items (after the mean seed) that one arm alone gets right. Values:
         pairs, fewest.
@@ -74,6 +77,7 @@ CODES = (
     "arms-identical",
     "constant-difference",
     "no-seed-noise",
+    "unequal-noise",
     "few-discordant",
     "cannot-decide",
     "multiplicity",
@@ -176,6 +180,10 @@ def _about_noise(work: Draft, level: float) -> Found:
     noise = noise_of(over_seeds)
     if noise is not None and noise.scope == "seeds and items" and noise.seed == 0.0:
         found.append(("no-seed-noise", {"seed_std": 0.0, "rest_std": noise.rest**0.5}))
+    shared = work.noise
+    if shared is not None and shared.p <= 1.0 - level:
+        even = 1.0 / len(work.table.arms)
+        found.append(("unequal-noise", {"arm": shared.loudest, "share": shared.share, "even": even, "p": shared.p}))
     return found
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from subspace.core.errors import DataError, UsageError
-from subspace.statistics.comparing import Settings, draft, finish
+from subspace.statistics.comparing import Adjusted, Settings, draft, finish
 from subspace.statistics.findings import (
     Comparison,
     Interval,
@@ -86,18 +86,9 @@ def judge(
     settings = Settings(reference, level, resamples, seed, margin)
     drafts = [draft(table, settings) for table in tables]
     hypotheses = sum(len(work.pairs) for work in drafts)
-    adjusted = iter(holm([p for work in drafts for p in work.p]))
-    equivalence = iter(holm([p for work in drafts for p in work.equivalence]))
-    verdicts = [
-        finish(
-            work,
-            settings,
-            adjusted=[next(adjusted) for _ in work.pairs],
-            equivalence=[next(equivalence) for _ in work.equivalence],
-            hypotheses=hypotheses,
-        )
-        for work in drafts
-    ]
+    families = [[work.p for work in drafts], [work.p_shared for work in drafts], [work.equivalence for work in drafts]]
+    adjusted = [Adjusted(*parts) for parts in zip(*(_holm_over_tasks(family) for family in families), strict=True)]
+    verdicts = [finish(work, settings, parts, hypotheses) for work, parts in zip(drafts, adjusted, strict=True)]
     pooled = pool(tables, [work.pairs for work in drafts])
     remarks = [
         remark
@@ -113,6 +104,12 @@ def judge(
         pooled=pooled,
         remarks=(*remarks, *pooled_remarks(pooled, level)),
     )
+
+
+def _holm_over_tasks(p_values: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    """Return the p values of each task, adjusted over all of them together."""
+    raised = iter(holm([p for task in p_values for p in task]))
+    return [tuple(next(raised) for _ in task) for task in p_values]
 
 
 def _check(
