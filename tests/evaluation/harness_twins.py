@@ -56,6 +56,69 @@ def _arc(name: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _as_docs(name: str, file: str) -> list[dict[str, Any]]:
+    task = find_task(name)
+    docs = [task.to_doc(row, file) for row in rows_of(file)]
+    return [dict(doc) for doc in docs if doc is not None]
+
+
+def _openbookqa() -> list[dict[str, Any]]:
+    return [
+        {
+            "question_stem": doc["question_stem"],
+            "choices": {"text": list(doc["choices"]), "label": list(LETTERS)},
+            "answerKey": LETTERS[doc["gold"]],
+        }
+        for doc in _as_docs("openbookqa", "commonsense/openbookqa_test")
+    ]
+
+
+def _piqa() -> list[dict[str, Any]]:
+    docs = _as_docs("piqa", "commonsense/piqa_test")
+    return [
+        {"goal": doc["goal"], "sol1": doc["choices"][0], "sol2": doc["choices"][1], "label": doc["gold"]}
+        for doc in docs
+    ]
+
+
+def _winogrande() -> list[dict[str, Any]]:
+    return [
+        {
+            "sentence": doc["sentence"],
+            "option1": doc["options"][0],
+            "option2": doc["options"][1],
+            "answer": str(doc["gold"] + 1),
+        }
+        for doc in _as_docs("winogrande", "commonsense/winogrande_test")
+    ]
+
+
+def _siqa() -> list[dict[str, Any]]:
+    """Return rows made from OpenBookQA's: no file here has the original."""
+    return [
+        {
+            "context": f"{doc['question_stem']}.",
+            "question": "What will happen next?",
+            "answerA": doc["choices"][0],
+            "answerB": doc["choices"][1],
+            "answerC": doc["choices"][2],
+            "label": str(doc["gold"] % 3 + 1),
+        }
+        for doc in _as_docs("openbookqa", "commonsense/openbookqa_test")
+    ]
+
+
+def _glue(part: str, file: str) -> Twin:
+    rows = lambda: _as_docs(f"glue/{part}", file)  # noqa: E731
+    return Twin(f"glue/{part}", f"glue/{part}/default.yaml", {"validation": rows}, {"acc": "acc"})
+
+
+def _qqp() -> list[dict[str, Any]]:
+    """Return rows made from MRPC's: no file here has the original."""
+    docs = _as_docs("glue/mrpc", "glue/mrpc_test")
+    return [{"question1": doc["sentence1"], "question2": doc["sentence2"], "label": doc["label"]} for doc in docs]
+
+
 def _mmlu(split: str, subject: str) -> list[dict[str, Any]]:
     rows = [row for row in rows_of(f"mmlu/{split}") if row["subject"] == subject]
     return [row | {"answer": LETTERS.index(row["answer"])} for row in rows]
@@ -94,6 +157,21 @@ TWINS = {
         {"train": lambda: rows_of("math/gsm8k_train"), "test": lambda: rows_of("math/gsm8k_test")},
         {"exact_match": "exact_match", "exact_match_flexible": "exact_match_flexible"},
     ),
+}
+
+BOTH = {"acc": "acc", "acc_norm": "acc_norm"}
+TWINS |= {
+    "arc_challenge": Twin(
+        "arc_challenge", "arc/arc_challenge.yaml", {"test": lambda: _arc("commonsense/arc_challenge_test")}, BOTH
+    ),
+    "openbookqa": Twin("openbookqa", "openbookqa/openbookqa.yaml", {"test": _openbookqa}, BOTH),
+    "piqa": Twin("piqa", "piqa/piqa.yaml", {"validation": _piqa}, BOTH),
+    "winogrande": Twin("winogrande", "winogrande/default.yaml", {"validation": _winogrande}, {"acc": "acc"}),
+    "siqa": Twin("siqa", "siqa/siqa.yaml", {"validation": _siqa}, {"acc": "acc"}),
+    "glue/mrpc": _glue("mrpc", "glue/mrpc_test"),
+    "glue/sst2": _glue("sst2", "glue/sst2_dev"),
+    "glue/rte": _glue("rte", "glue/rte_validation"),
+    "glue/qqp": Twin("glue/qqp", "glue/qqp/default.yaml", {"validation": _qqp}, {"acc": "acc"}),
 }
 
 
