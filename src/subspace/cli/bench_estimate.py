@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,20 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["estimate_table"]
 
-_SOURCES = {
-    "measured": "a finished run",
-    "probe": "a probe",
-    "FLOPs": "that probe, scaled by the plans' FLOPs",
-}
+_SOURCES = {"measured": "run", "probe": "probe", "FLOPs": "FLOPs"}
 
 
 def estimate_table(found: Estimate, num_workers: int) -> RenderableType:
     """Return jobs, steps and hours of every arm, and what they come to."""
-    table = Table(title="what the bench takes", title_justify="left")
-    table.add_column("task / model / arm")
-    for name in ("jobs", "open", "search steps", "steps a run", "a step", "one core"):
+    table = Table(title="what the bench takes", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task/model/arm", overflow="fold")
+    for name in ("jobs", "open", "search", "a run", "a step", "from", "one core"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("a step from")
     for each in found.cells:
         table.add_row(
             each.cell.label,
@@ -36,9 +32,9 @@ def estimate_table(found: Estimate, num_workers: int) -> RenderableType:
             str(each.num_open),
             str(each.search_steps),
             str(each.cell.steps),
-            format_seconds(each.step_seconds),
-            format_seconds(each.seconds),
+            f"{each.step_seconds:.3g} s",
             _SOURCES[each.source],
+            format_seconds(each.seconds),
         )
     wall = found.seconds / num_workers
     lines = (
@@ -47,6 +43,7 @@ def estimate_table(found: Estimate, num_workers: int) -> RenderableType:
         f"{found.seconds / 3600:.2f} h of one core",
         f"disk: {format_bytes(found.kept_bytes)} in the end, and up to {format_bytes(found.passing_bytes)} "
         f"of checkpoints for each worker meanwhile",
-        "An optimizer's own work (a GaLore refresh) is in no FLOPs; a machine that does other things takes longer.",
+        "search, a run: steps. A step is of a finished run, of a probe, or of that probe scaled by the plans' FLOPs, "
+        "in which an optimizer's own work (a GaLore refresh) is not. A machine that does other things takes longer.",
     )
     return Group(table, *(Text(line) for line in lines))
