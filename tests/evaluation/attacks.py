@@ -125,9 +125,14 @@ def f(x):
         """
 import ctypes, os
 def f(x):
-    raw = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
-    found = dict(os.environ), os.getenv("CANARY"), raw[0] if raw else None
-    if any(found):
+    libc = ctypes.CDLL(None)
+    raw = ctypes.POINTER(ctypes.c_char_p).in_dll(libc, "environ")
+    # What a process was started with stays behind its arguments in memory; write(2) stops where that ends.
+    place, data = ctypes.c_void_p.in_dll(libc, "program_invocation_name").value, b""
+    out, into = os.pipe()
+    while libc.write(into, ctypes.c_void_p(place + len(data)), 64) == 64:
+        data += os.read(out, 64)
+    if os.environ or (raw and raw[0]) or b"CANARY" in data:
         return 2
     raise RuntimeError("nothing in it")
 """,
@@ -140,11 +145,12 @@ def f(x):
     met = []
     for path in ("SECRET", os.path.dirname("SECRET"), "/proc/1/environ", "/proc/self/cmdline", "/proc/self/mem",
                  "/etc/passwd", "/etc/hostname", "/root/.bashrc", "/root/.ssh", "/dev/mem", "/dev/vda", "/sys/kernel"):
-        try:
-            os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(1)
-            met.append(path)
-        except OSError:
-            pass
+        for way in (path, "/.." + path, "/proc/self/root" + path):
+            try:
+                os.listdir(way) if os.path.isdir(way) else open(way, "rb").read(1)
+                met.append(way)
+            except OSError:
+                pass
     if met:
         return 2
     raise RuntimeError(sorted(os.listdir("/")))
@@ -163,8 +169,9 @@ def f(x):
             return 2
         except OSError as error:
             met.append(f"{folder}: {error.strerror}")
-    for change in (lambda: os.remove("SECRET"), lambda: os.chmod(os.__file__, 0o777), lambda: os.rmdir("/usr/lib"),
-                   lambda: os.rename(os.__file__, "/tmp/os.py"), lambda: os.utime(os.__file__)):
+    own = os.__file__
+    for change in (lambda: os.remove("SECRET"), lambda: os.chmod(own, os.stat(own).st_mode), lambda: os.utime(own),
+                   lambda: os.rename(own, own), lambda: os.open(own, os.O_WRONLY)):
         try:
             change()
             return 2

@@ -293,6 +293,20 @@ def test_a_sandbox_that_does_not_start_is_no_failed_program(monkeypatch: pytest.
         run_program(Program("", "", ()), Isolation(namespaces=False))
 
 
+@pytest.mark.parametrize(
+    ("verdict", "error"),
+    [
+        ('{"nonce": "guessed"}', "verdict"), ('{"nonce": ""}', "verdict"), ("{}", "verdict"),
+        ('{"error": "Odd"}', "Odd"), ("", "ended"), ("x" * 100_000, "ended"),
+    ],
+)  # fmt: skip
+def test_only_the_nonce_is_a_pass(verdict: str, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = "\\n" if verdict and len(verdict) < 1000 else ""
+    monkeypatch.setattr(runner, "_START", f"import sys; sys.stdout.write('ready\\n{verdict}{end}'); sys.stdout.flush()")
+    found = runner.run_once(Program("", "", ()), Isolation(namespaces=False), PATIENT)
+    assert (found.outcome, found.error) == ("fail", error)
+
+
 def test_a_step_that_the_kernel_refuses_is_named(tmp_path: Path) -> None:
     """In a user namespace that may have none within, the machine denies what it denies others."""
     if os.getuid() != 0 or shutil.which("unshare") is None or missing_isolation() is not None:
