@@ -20,7 +20,7 @@ from subspace.evaluation.decoding import sampled_pick
 from subspace.evaluation.pass_at_k import pass_at_k
 from subspace.evaluation.sandbox.permission import missing_isolation
 from subspace.evaluation.sandbox.program import Execution, Program
-from subspace.evaluation.sandbox.scores import measured_ks, program_items, score_programs
+from subspace.evaluation.sandbox.scores import completion, measured_ks, program_items, score_programs
 from subspace.evaluation.task_scores import Subject, score_task
 from subspace.evaluation.tasks.documents import Documents
 from subspace.evaluation.tasks.humaneval import TASK
@@ -91,13 +91,29 @@ def test_samples_repeat_and_do_not_depend_on_their_neighbours(tokenizer: Any, ma
     assert cold == find_answers(model, tokenizer, prompts, 12, 4)
 
 
+class Dropping:
+    """A tokenizer of words with their spaces that, as SentencePiece does, drops the first space of what it decodes."""
+
+    def decode(self, tokens: list[str], **_: Any) -> str:
+        return "".join(tokens).removeprefix(" ")
+
+
+def test_the_indentation_of_an_answer_survives() -> None:
+    prompt, tokens = [" def", " f(x):", "\n"], ["   ", " return", " x", "\nprint"]
+    text = "   return x"  # what is decoded alone, cut at a stop
+    assert Dropping().decode(tokens).startswith("   return")
+    assert completion(Dropping(), prompt, tokens, text) == "    return x"
+    assert completion(Dropping(), prompt, tokens, "") == ""
+    assert completion(Dropping(), prompt, ["\n", "    pass"], "\n    pass") == "\n    pass"
+
+
 def test_an_item_tells_every_sample() -> None:
     outcomes = ["pass", "fail", "timeout", *["fail"] * 7]
     item = program_items([f"c{place}" for place in range(10)], [executed(outcome) for outcome in outcomes])
     assert [sample["outcome"] for sample in item["samples"]] == outcomes
-    assert item["samples"][0] == {"completion": "c0", "outcome": "pass", "seconds": 0.25}
+    assert item["samples"][0] == {"completion": "c0", "outcome": "pass"}
     assert item["samples"][2] == {
-        "completion": "c2", "outcome": "timeout", "seconds": 0.25, "failure": "Odd", "message": "a message"
+        "completion": "c2", "outcome": "timeout", "failure": "Odd", "message": "a message"
     }  # fmt: skip
     assert item["output"] == "c0"
     assert item["num_passes"] == 1

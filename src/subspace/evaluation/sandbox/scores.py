@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from subspace.evaluation.tasks.base import Task
     from subspace.evaluation.tasks.documents import Documents
 
-__all__ = ["measured_ks", "program_items", "score_programs"]
+__all__ = ["completion", "measured_ks", "program_items", "score_programs"]
 
 _SAMPLING_SEED = 0
 _WORKERS = 2  # a program under test is judged by the clock, so that few may share the processors
@@ -69,17 +69,37 @@ def score_programs(subject: Subject, task: Task, documents: Documents, items: li
         until=task.until,
         sampling=Sampling(task.temperature, tuple(seeds)) if task.temperature > 0 else None,
     )
-    programs = [task.program(documents.docs[place // count], answer.text) for place, answer in enumerate(answers)]
+    completions = [
+        completion(subject.tokenizer, prompt, answer.tokens, answer.text)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    programs = [task.program(documents.docs[place // count], text) for place, text in enumerate(completions)]
     with ThreadPoolExecutor(_WORKERS) as pool:
         executions = list(pool.map(subject.run_program, programs))
     for place, item in enumerate(items):
         mine = slice(place * count, (place + 1) * count)
         item["reference"] = task.target(documents.docs[place])
-        item |= program_items([answer.text for answer in answers[mine]], executions[mine])
+        item |= program_items(completions[mine], executions[mine])
         errors = [answer.error for answer in answers[mine] if answer.error is not None]
         if errors:
             item["error"] = errors[0]
     return Scores(_metrics(items, count), items)
+
+
+def completion(tokenizer: Any, prompt: Sequence[int], tokens: Sequence[int], text: str) -> str:
+    """Return an answer with the spaces that it begins with.
+
+    Tokenizers of the SentencePiece kind drop a space at the beginning of what they decode, and with it the indentation
+    of a function's body; behind the prompt they do not.
+    """
+    before, whole = (
+        str(tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        for row in (list(prompt), [*prompt, *tokens])
+    )
+    if not text or not whole.startswith(before):
+        return text
+    after = whole[len(before) :]
+    return after[: len(after) - len(after.lstrip(" "))] + text.lstrip(" ")
 
 
 def program_items(completions: Sequence[str], executions: Sequence[Execution]) -> dict[str, Any]:
@@ -89,8 +109,8 @@ def program_items(completions: Sequence[str], executions: Sequence[Execution]) -
     """
     count = len(completions)
     samples = []
-    for completion, execution in zip(completions, executions, strict=True):
-        sample = {"completion": completion, "outcome": execution.outcome, "seconds": round(execution.seconds, 3)}
+    for text, execution in zip(completions, executions, strict=True):
+        sample: dict[str, Any] = {"completion": text, "outcome": execution.outcome}
         if not execution.passed:
             sample |= {"failure": execution.error, "message": execution.message}
         samples.append(sample)
