@@ -145,10 +145,10 @@ TORCH_FREE = [
 ]  # fmt: skip
 
 WITH_SHAPES = [
-    Case("galore", rank=100_000, said=[f"{RECIPE}:9:method.rank: rank 100000 saves nothing on any weight", "Lower it"]),
-    Case("fira", ["r: 100000"], [f"{RECIPE}:9:method.r: rank 100000 saves nothing on any weight"], rank=None),
+    Case("galore", rank=100_000, said=[f"{RECIPE}:9:method.rank: with rank 100000 no weight", "method.rank=32"]),
+    Case("fira", ["r: 100000"], [f"{RECIPE}:9:method.r: with rank 100000 no weight is projected"], rank=None),
     Case("galore", ["target: adapter", "adapter_rank: 1000"], [f"{RECIPE}:11:method.adapter_rank: rank 1000 does"]),
-    Case("galore", ["target: adapter", "adapter_rank: 2"], [f"{RECIPE}:9:method.rank: rank 8 saves nothing"]),
+    Case("galore", ["target: adapter", "adapter_rank: 2"], [f"{RECIPE}:9:method.rank: with rank 8 no weight"]),
     Case("stella", rank=1000, said=[f"{RECIPE}:9:method.rank: rank 1000", "1 to 128"]),
     Case("galore", ["target_modules: [q_pro]"], [f"{LEFT}target_modules: no module matches 'q_pro'", "'q_proj'"]),
     Case("galore", ["galore_target: [q_pro]"], [f"{LEFT}galore_target: no module matches 'q_pro'"]),

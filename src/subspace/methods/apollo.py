@@ -35,6 +35,7 @@ DIFFERS = (
     "The projection is never kept; the official code keeps it, although its memory figures count the seed alone.",
     "Weight decay is decoupled and comes before the update; fidelity reference decays after it.",
     "eps is added after bias correction, as in torch; fidelity reference adds it before.",
+    "A random projection is not kept, so that the microscope has nothing to log; with another basis it has.",
 )
 
 

@@ -66,6 +66,8 @@ class Flora(ProjectedMethod):
             "training.adam_beta1 is the decay of the momentum; adam_beta2 and adam_epsilon are not read.",
             "Gradients are accumulated in full; the official accelerator can add up their projections.",
             "Weights more than four times as long as wide keep a whole momentum, as in the official code.",
+            "fidelity is read by nothing: paper and reference are the same steps.",
+            "A projection knows nothing of the gradient and is not kept, so that the microscope has nothing to log.",
         ),
     )
     config_class = FloraConfig

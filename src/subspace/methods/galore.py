@@ -48,6 +48,14 @@ class GaLoreConfig(ProjectionConfig):
         return ("adam_beta2", "adam_epsilon") if self.rule == "adafactor" else ()
 
 
+_ADAMW = optimizer_refusals("ProjectedAdamW")
+_ADAFACTOR = tuple(
+    row
+    for row in optimizer_refusals("ProjectedAdafactor", when=(("method.rule", ("adafactor",)),))
+    if row.key not in {refusal.key for refusal in _ADAMW}
+)
+
+
 class GaLore(ProjectedMethod):
     """Gradient low-rank projection."""
 
@@ -64,13 +72,15 @@ class GaLore(ProjectedMethod):
             "m n trained numbers; state m' r + 2 n' r for m' = min(m, n), n' = max(m, n); two products of 2 m "
             "n r FLOPs a step, one decomposition every refresh_interval steps"
         ),
-        refuses=(*SHARED_REFUSALS, *optimizer_refusals("ProjectedAdamW")),
+        refuses=(*SHARED_REFUSALS, *_ADAMW, *_ADAFACTOR),
         differs=(
             "Weight decay is decoupled and comes before the update, as in AdamW; fidelity reference decays after it.",
             "eps is added after bias correction, as in torch; fidelity reference adds it before.",
             "A weight on which the rank saves no memory gets plain AdamW; fidelity reference projects it all the same.",
             "A gradient that is not finite, or zero, leaves the basis as it is.",
             "rule adafactor reads training.adam_beta1 as its momentum, and neither adam_beta2 nor adam_epsilon.",
+            "With adam_beta1 0 rule adafactor has no momentum, and projecting saves no memory: its second moment is "
+            "two vectors already, and the basis is more.",
         ),
     )
     config_class = GaLoreConfig

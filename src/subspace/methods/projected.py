@@ -147,10 +147,8 @@ class ProjectedMethod(Method):
         if not plain:
             return ()
         endings = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in plain))
-        return (
-            f"{endings}: {len(plain)} weights are not projected, because rank {self.config.rank} would keep more than "
-            "it saves.",
-        )
+        reason = self.optimizer_class().plain_because.format(rank=self.config.rank)
+        return (f"{endings}: {len(plain)} weights are not projected, because {reason}.",)
 
     def kept_specs(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[TensorSpec, ...]:
         return () if self._watch is None else self._watch.kept_specs()
@@ -200,12 +198,14 @@ class ProjectedMethod(Method):
     def _require_projected(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse a rank with which the method would do nothing."""
         if self.config.rank and not self._projected:
-            name, shape = min(shapes.items(), key=lambda item: min(item[1]))
+            name, shape = max(shapes.items(), key=lambda item: min(item[1]))
+            quarter = max(1, min(shape) // 4)
             raise ConfigError(
                 "E-CFG-016",
                 where="method.rank",
-                found=f"rank {self.config.rank} saves nothing on any weight, e.g. {name} of {shape}",
-                action="Lower it.",
+                found=f"with rank {self.config.rank} no weight is projected, not even {name} of {shape}, because "
+                + self.optimizer_class().plain_because.format(rank=self.config.rank),
+                action=f"Try method.rank={quarter}, about a quarter of its shorter side.",
             )
 
     def _chosen(self, inventory: Inventory) -> tuple[ModuleShape, ...]:

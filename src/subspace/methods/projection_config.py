@@ -67,10 +67,15 @@ WHOLE_GRADIENT_REFUSALS = (
 """What methods that need the whole gradient cannot be combined with when they update in the backward pass."""
 
 
-def optimizer_refusals(optimizer: str) -> tuple[Refusal, ...]:
-    """Return what the table `optim.refusals` says of an optimizer, in the recipe's keys."""
+def optimizer_refusals(optimizer: str, when: tuple[tuple[str, tuple[object, ...]], ...] = ()) -> tuple[Refusal, ...]:
+    """Return what the table `optim.refusals` says of an optimizer, in the recipe's keys.
+
+    Args:
+        optimizer: Name of its class.
+        when: Keys and values with which the method uses it.
+    """
     rows = (row for row in REFUSALS if row.optimizer == optimizer)
-    return tuple(Refusal(f"method.{row.key}", row.values, row.reason) for row in rows)
+    return tuple(Refusal(f"method.{row.key}", row.values, row.reason, when=when) for row in rows)
 
 
 def foreign_names(prefix: str) -> dict[str, Synonym]:

@@ -62,6 +62,8 @@ class SubspaceOptimizer(ProjectingOptimizer):
     """What finds bases, or what stands in their place."""
     default_rank: ClassVar[int | None] = None
     """Rank of parameters given without groups and without a rank; 0: nothing is projected then; None: refuse."""
+    plain_because: ClassVar[str] = "rank {rank} would keep more than it saves"
+    """Why `geometry` is None for a matrix."""
     explained_by: ClassVar[tuple[type, ...]] = ()
     """Classes whose docstrings explain arguments of `__init__`."""
 

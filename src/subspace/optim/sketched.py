@@ -64,6 +64,10 @@ class SketchedAdafactor(SubspaceOptimizer):
     needs_whole_gradient: ClassVar[bool] = True
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(refresh_interval=1000, basis="random")
     refresher_class: ClassVar[type[Refresher]] = _NoRefresher
+    plain_because: ClassVar[str] = (
+        f"one side is more than {_MAX_RATIO} times the other or shorter than rank {{rank}}, or they are no single "
+        "matrices: their momentum stays whole"
+    )
     explained_by: ClassVar[tuple[type, ...]] = (AdafactorRule,)
 
     def __init__(
