@@ -131,6 +131,7 @@ def test_every_remark_of_the_statistics_has_words(comparison: Comparison) -> Non
         "pairs": [["a", "b"]], "seeds": 3, "t_factor": 4.3, "normal_factor": 1.96, "largest": 0.02, "power": 0.2,
         "detectable": 0.1, "hypotheses": 3, "blocks": 3, "min_p": 0.25, "needed": 0.01, "common": 3, "most": 5,
         "items": {"a": 3}, "arms": ["a"], "first": "a", "second": "b", "reference": "a", "fewest": 3.0, "task": "quiz",
+        "arm": "a", "share": 0.8, "even": 0.3,
     }  # fmt: skip
     for code in set(statistics_remarks.CODES) - quiet:
         given = {**values, "seeds": {"a": 3, "b": 5}} if code == "unequal-seeds" else values
@@ -182,6 +183,12 @@ def test_against_a_reference_the_page_shows_differences_and_criteria(tmp_path: P
     for success in found.values():
         for gate in success.gates:
             assert f'<span lang="en">{gate.verdict}</span>' in shown
+    literal = [
+        value for success in found.values() for value in (*(gate.literal for gate in success.gates), success.literal)
+    ]
+    for value, words in ((True, "literally met"), (False, "literally missed")):
+        assert shown.count(words) == literal.count(value)
+        assert value in literal
     assert made.words()[0].endswith("lora.")
     assert "--reference lora" in Page(text).text
 

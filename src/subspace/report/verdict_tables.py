@@ -26,7 +26,8 @@ _RANKING = (
 )  # fmt: skip
 _COMPARISONS = (
     "task", "metric", "first", "second", "difference", "low", "high", "bootstrap_low", "bootstrap_high", "p",
-    "p_adjusted", "decided", "d_z", "rank_biserial", "cliffs_delta", "mcnemar_p", "discordant", "seeds", "items",
+    "p_adjusted", "decided", "d_z", "rank_biserial", "cliffs_delta", "mcnemar_p", "discordant", "shared_low",
+    "shared_high", "p_shared", "decided_shared", "seeds", "items",
 )  # fmt: skip
 _ITEMS = ("task", "metric", "item", "arm", "mean", "seeds")
 
@@ -157,7 +158,9 @@ def _comparisons(study: Study) -> Iterator[dict[str, Any]]:
                 "bootstrap_high": _known(found.bootstrap.high), "p": found.p, "p_adjusted": found.p_adjusted,
                 "decided": found.decided, "d_z": found.d_z, "rank_biserial": found.rank_biserial,
                 "cliffs_delta": found.cliffs_delta, "mcnemar_p": found.mcnemar_p, "discordant": found.discordant,
-                "seeds": found.num_seeds, "items": found.num_items,
+                "shared_low": found.shared and _known(found.shared.low),
+                "shared_high": found.shared and _known(found.shared.high), "p_shared": found.p_shared,
+                "decided_shared": found.decided_shared, "seeds": found.num_seeds, "items": found.num_items,
             }  # fmt: skip
 
 

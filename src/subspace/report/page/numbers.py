@@ -39,6 +39,8 @@ def comparison_table(study: Study, task: TaskVerdict, measure: Measure) -> str:
     ]
     with_cliff = any(found.cliffs_delta is not None for found in task.comparisons)
     binary = any(found.mcnemar_p is not None for found in task.comparisons)
+    shared = any(found.shared is not None for found in task.comparisons)
+    heads += [say("pair_shared"), say("pair_p_shared")] if shared else []
     heads += [say("pair_cliffs_delta")] if with_cliff else []
     heads += [say("pair_mcnemar"), say("pair_discordant")] if binary else []
     rows = []
@@ -58,6 +60,11 @@ def comparison_table(study: Study, task: TaskVerdict, measure: Measure) -> str:
             _number(found.d_z),
             _number(found.rank_biserial),
         ]
+        if shared:
+            ends = found.shared and measure.between(found.shared.low, found.shared.high, signed=True)
+            cells.append(Value(both(ends), found.shared.low) if found.shared and ends else Value("–", None))
+            known = found.p_shared is not None
+            cells.append(Value(p_value(found.p_shared or 0.0), found.p_shared) if known else Value("–", None))
         cells += [_number(found.cliffs_delta)] if with_cliff else []
         if binary:
             shown = Value("–", None) if found.mcnemar_p is None else Value(p_value(found.mcnemar_p), found.mcnemar_p)

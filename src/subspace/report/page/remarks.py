@@ -18,15 +18,13 @@ _QUIET = frozenset({"nothing-to-compare", "no-seed-noise"})
 
 
 def sentence(remark: Remark, study: Study) -> Said | None:
-    """Return what a remark says, with its task where there are several; None if the page needs no words for it."""
+    """Return what a remark says, without its task; None if the page needs no words for it."""
     if remark.code in _QUIET or (remark.code == "blocks-cannot-decide" and len(study.scored) < 2):
         return None
     key = f"remark_{remark.code.replace('-', '_')}"
     if key not in STRINGS["en"]:
         return say("remark_other", code=remark.code)
-    told = say(key, **_fields(remark.values, _measure(remark, study)))
-    task = remark.values.get("task")
-    return say("remark_on", task=str(task), remark=told) if task and len(study.scored) > 1 else told
+    return say(key, **_fields(remark.values, _measure(remark, study)))
 
 
 def _measure(remark: Remark, study: Study) -> Measure | None:
@@ -43,7 +41,7 @@ def _fields(values: Mapping[str, Any], measure: Measure | None) -> dict[str, Sai
             told["count"] = len(value)
         elif name in ("largest", "detectable") and measure is not None:
             told[name] = measure.difference(float(value))
-        elif name == "power":
+        elif name in ("power", "share", "even"):
             told[name] = f"{100 * float(value):.0f} %"
         elif isinstance(value, Mapping):
             fewest = min(value.values(), default=0)

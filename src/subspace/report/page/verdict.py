@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from subspace.report.measures import Measure
+from subspace.report.page.facts import facts
 from subspace.report.page.power import amounts, power_line
 from subspace.report.page.remarks import sentence
 from subspace.report.score_tables import Scored
@@ -18,6 +19,7 @@ __all__ = ["Standing", "head", "lines", "standing", "title", "warnings"]
 
 _SHARE_UP_TO = 3
 """Leaders that the title names."""
+_MOST_CAUTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,24 @@ class Standing:
         ahead: Arms decided to be better; always empty where it is about the best.
         level: Arms not told apart from it.
         behind: Arms decided to be worse, best first.
+        perhaps_ahead: Of the arms not told apart, those that would be better if seeds moved all arms by as much.
+        perhaps_behind: Those that would be worse.
     """
 
     about: str
     ahead: tuple[str, ...]
     level: tuple[str, ...]
     behind: tuple[str, ...]
+    perhaps_ahead: tuple[str, ...] = ()
+    perhaps_behind: tuple[str, ...] = ()
 
     @property
     def leaders(self) -> tuple[str, ...]:
         return (self.about, *self.level)
 
 
-def standing(task: TaskVerdict, reference: str | None) -> Standing:
-    """Return how all arms stand to the best one, or to the reference."""
+def standing(task: TaskVerdict, reference: str | None, *, shared: bool = True) -> Standing:
+    """Return how all arms stand to the best one, or to the reference; without `shared` nothing is perhaps."""
     about = reference or task.ranking[0].arm
     ahead: list[str] = []
     level: list[str] = []
@@ -52,7 +58,12 @@ def standing(task: TaskVerdict, reference: str | None) -> Standing:
         if rank.arm == about or found is None:
             continue
         {rank.arm: ahead, None: level, about: behind}[found.decided].append(rank.arm)
-    return Standing(about, tuple(ahead), tuple(level), tuple(behind))
+    perhaps: dict[str | None, list[str]] = {}
+    for arm in level if shared else ():
+        found = comparison_of(task, arm, about)
+        perhaps.setdefault(found.decided_shared if found else None, []).append(arm)
+    above = tuple(arm for arm in level if arm in perhaps.get(arm, ()))
+    return Standing(about, tuple(ahead), tuple(level), tuple(behind), above, tuple(perhaps.get(about, ())))
 
 
 def title(study: Study) -> Phrase:
@@ -131,7 +142,7 @@ def head(study: Study) -> str:
     cautions = "".join(f"<li>{both(caution)}</li>" for caution in warnings(study))
     return (
         f'<header><h1>{both(title(study))}</h1><dl class="glance{"" if several else " single"}">{"".join(told)}</dl>'
-        f"{f'<ul class=caution>{cautions}</ul>' if cautions else ''}{_facts(study)}</header>"
+        f"{f'<ul class=caution>{cautions}</ul>' if cautions else ''}{facts(study)}</header>"
     )
 
 
@@ -154,7 +165,7 @@ def lines(study: Study) -> list[tuple[Said, list[Said]]]:
         if several:
             found.append((scored.name, [*_result(task, study, scored, measure), power_line(task.power, measure)]))
             continue
-        one = standing(task, study.reference)
+        one = standing(task, study.reference, shared=_shared(study, task))
         names = ("line_reference", "line_ahead", "line_level_reference", "line_behind") if study.reference else (
             "line_leads", "line_ahead", "line_level", "line_behind"
         )  # fmt: skip
@@ -163,6 +174,8 @@ def lines(study: Study) -> list[tuple[Said, list[Said]]]:
             (say(names[1]), _gaps(task, one.about, one.ahead, measure)),
             (say(names[2]), [listed([Strong(arm) for arm in one.level])] if one.level else []),
             (say(names[3]), _gaps(task, one.about, one.behind, measure)),
+            (say("line_perhaps_ahead"), _perhaps(task, one.about, one.perhaps_ahead, measure)),
+            (say("line_perhaps_behind"), _perhaps(task, one.about, one.perhaps_behind, measure)),
             (say("line_power"), [power_line(task.power, measure)]),
         ]
     return found or [(say("line_scores"), _unscored(study))]
@@ -170,7 +183,7 @@ def lines(study: Study) -> list[tuple[Said, list[Said]]]:
 
 def _result(task: TaskVerdict, study: Study, scored: Scored, measure: Measure) -> list[Said]:
     """Return the verdict on one of several tasks, in sentences."""
-    one = standing(task, study.reference)
+    one = standing(task, study.reference, shared=_shared(study, task))
     told: list[Said] = [_score(task, one.about, scored, measure)]
     if one.ahead:
         told.append(say("sentence_ahead", gaps=_gaps(task, one.about, one.ahead, measure)[0]))
@@ -178,7 +191,16 @@ def _result(task: TaskVerdict, study: Study, scored: Scored, measure: Measure) -
         told.append(say("sentence_level", arms=listed([Strong(arm) for arm in one.level])))
     if one.behind:
         told.append(say("sentence_behind", gaps=_gaps(task, one.about, one.behind, measure)[0]))
+    for side, arms in (("ahead", one.perhaps_ahead), ("behind", one.perhaps_behind)):
+        if arms:
+            told.append(say(f"sentence_perhaps_{side}", gaps=_gaps(task, one.about, arms, measure, shared=True)[0]))
     return told
+
+
+def _shared(study: Study, task: TaskVerdict) -> bool:
+    """Whether nothing speaks against seeds moving all arms of a task by as much."""
+    remarks = study.verdict.remarks if study.verdict else ()
+    return not any(found.code == "unequal-noise" and found.values.get("task") == task.task for found in remarks)
 
 
 def _score(task: TaskVerdict, arm: str, scored: Scored, measure: Measure) -> Phrase:
@@ -194,13 +216,18 @@ def _score(task: TaskVerdict, arm: str, scored: Scored, measure: Measure) -> Phr
     return say("score_with_interval", interval=measure.span(rank.interval.low, rank.interval.high), **fields)
 
 
-def _gaps(task: TaskVerdict, about: str, arms: Sequence[str], measure: Measure) -> list[Said]:
+def _perhaps(task: TaskVerdict, about: str, arms: Sequence[str], measure: Measure) -> list[Said]:
+    return [say("if_shared", gaps=_gaps(task, about, arms, measure, shared=True)[0])] if arms else []
+
+
+def _gaps(task: TaskVerdict, about: str, arms: Sequence[str], measure: Measure, *, shared: bool = False) -> list[Said]:
     """Return how far each arm is from the one spoken of, as a part of a sentence."""
     told: list[Said] = []
     for arm in arms:
         found = comparison_of(task, arm, about)
         if found is not None:
-            gap, low, high = found.interval.estimate, found.interval.low, found.interval.high
+            interval = found.shared if shared and found.shared is not None else found.interval
+            gap, low, high = interval.estimate, interval.low, interval.high
             turned = (gap, low, high) if gap >= 0 else (-gap, -high, -low)
             told.append(
                 say(
@@ -238,36 +265,18 @@ def _unscored(study: Study) -> list[Said]:
 
 
 def warnings(study: Study) -> list[Said]:
-    """Return what the reader must know, without repetition."""
-    found = [*study.remarks, *(study.verdict.remarks if study.verdict else ())]
-    told = [sentence(remark, study) for remark in found]
-    if study.verdict is None and len(study.arms.groups) > 1 and study.scored:
-        told.append(say("remark_single_scores"))
-    distinct = {plain(caution, "en"): caution for caution in told if caution is not None}
-    return list(distinct.values())[:8]
-
-
-def _facts(study: Study) -> str:
-    records = study.records
-    seeds = sorted({seed for run in records if (seed := study.arms.seed_of(run)) is not None})
-    steps = sorted({run.last_step for run in records})
-    budget = [bench.budget for bench in study.benches if bench.budget]
-    facts: list[tuple[Said, Said]] = [
-        (say("facts_model"), _same([run.model for run in records])),
-        (say("facts_data"), _same([run.data for run in records])),
-        (say("facts_arms"), str(len(study.arms.groups))),
-        (say("facts_runs"), str(len(records))),
-        (say("facts_seeds"), ", ".join(map(str, seeds[:8])) + (" …" if len(seeds) > 8 else "") or say("unknown")),
-        (say("facts_steps"), str(steps[0]) if len(steps) == 1 else say("span", low=steps[0], high=steps[-1])),
+    """Return what the reader must know; what is the same of several tasks once."""
+    found: dict[str, tuple[Said, dict[str, None]]] = {}
+    for remark in (*study.remarks, *(study.verdict.remarks if study.verdict else ())):
+        told = sentence(remark, study)
+        if told is not None:
+            tasks = found.setdefault(plain(told, "en"), (told, {}))[1]
+            tasks |= {str(remark.values["task"]): None} if "task" in remark.values else {}
+    several = len(study.scored) > 1
+    cautions: list[Said] = [
+        say("remark_on", task=listed(list(tasks)), remark=told) if tasks and several else told
+        for told, tasks in found.values()
     ]
-    if budget:
-        facts.append((say("facts_budget"), say(f"budget_{budget[0][0]}", value=f"{budget[0][1]:,.0f}")))
-    told = "".join(f"<div><dt>{both(name)}</dt><dd>{both(value)}</dd></div>" for name, value in facts)
-    return f'<dl class="facts">{told}</dl>'
-
-
-def _same(values: Sequence[str]) -> Said:
-    found = list(dict.fromkeys(value for value in values if value))
-    if not found:
-        return say("unknown")
-    return ", ".join(found) if len(found) <= 2 else say("several", count=len(found))
+    if study.verdict is None and len(study.arms.groups) > 1 and study.scored:
+        cautions.append(say("remark_single_scores"))
+    return cautions[:_MOST_CAUTIONS]

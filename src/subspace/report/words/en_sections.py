@@ -42,6 +42,8 @@ SECTIONS: Mapping[str, str] = {
     "pair_difference": "Difference",
     "pair_interval": "Interval",
     "pair_bootstrap": "Bootstrap",
+    "pair_shared": "If noise is shared",
+    "pair_p_shared": "p, shared",
     "pair_p": "p",
     "pair_p_adjusted": "p, Holm",
     "pair_outcome": "Outcome",

@@ -49,6 +49,8 @@ VERDICT: Mapping[str, str] = {
     "line_level": "Not told apart from it",
     "line_level_reference": "Not told apart from it",
     "line_behind": "Behind it",
+    "line_perhaps_ahead": "Perhaps ahead of it",
+    "line_perhaps_behind": "Perhaps behind it",
     "line_power": "To tell more",
     "line_scores": "Scores",
     "score_with_interval": "{arm} with {score} {metric}, interval {interval} ({data}).",
@@ -56,6 +58,9 @@ VERDICT: Mapping[str, str] = {
     "gap": "{arm} by {difference} [{interval}]",
     "sentence_ahead": "Ahead of it: {gaps}.",
     "sentence_level": "Not told apart from it: {arms}.",
+    "if_shared": "{gaps}, if seeds move all methods by as much.",
+    "sentence_perhaps_ahead": "Perhaps ahead of it: {gaps}, if seeds move all methods by as much.",
+    "sentence_perhaps_behind": "Perhaps behind it: {gaps}, if seeds move all methods by as much.",
     "sentence_behind": "Behind it: {gaps}.",
     "power_unknown": "Nothing was repeated, so nothing tells how large the noise is. Run at least three seeds.",
     "power_detectable": (
@@ -121,6 +126,10 @@ VERDICT: Mapping[str, str] = {
     "remark_seeds_identical": "All seeds gave the same answers: {arms}. They may be copies of one run.",
     "remark_arms_identical": "The same scores throughout: {pairs}.",
     "remark_constant_difference": "A constant difference leaves no variation to judge by: {pairs}.",
+    "remark_unequal_noise": (
+        "Seeds move {arm} more than the others ({share} of all seed noise, {even} if all were alike), so no "
+        "noise is shared."
+    ),
     "remark_few_discordant": (
         "Fewer than ten items separate {pairs}: a decision on them hangs on a handful of answers."
     ),

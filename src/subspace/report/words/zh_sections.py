@@ -37,6 +37,8 @@ SECTIONS: Mapping[str, str] = {
     "pair_difference": "差异",
     "pair_interval": "置信区间",
     "pair_bootstrap": "自助法区间",
+    "pair_shared": "共同波动下的区间",
+    "pair_p_shared": "p 值（共同波动）",
     "pair_p": "p 值",
     "pair_p_adjusted": "p 值（Holm）",
     "pair_outcome": "判定",

@@ -49,6 +49,8 @@ VERDICT: Mapping[str, str] = {
     "line_level": "与之难分高下",
     "line_level_reference": "与之难分高下",
     "line_behind": "落后于它",
+    "line_perhaps_ahead": "可能优于它",
+    "line_perhaps_behind": "可能落后于它",
     "line_power": "如何进一步区分",
     "line_scores": "得分",
     "score_with_interval": "{arm}，{metric} {score}，置信区间 {interval}（{data}）。",
@@ -56,6 +58,9 @@ VERDICT: Mapping[str, str] = {
     "gap": "{arm} 相差 {difference} [{interval}]",
     "sentence_ahead": "优于它的有：{gaps}。",
     "sentence_level": "与之难分高下的有：{arms}。",
+    "if_shared": "{gaps}（假设种子对各方法的影响一样大）。",
+    "sentence_perhaps_ahead": "可能优于它的有：{gaps}（假设种子对各方法的影响一样大）。",
+    "sentence_perhaps_behind": "可能落后于它的有：{gaps}（假设种子对各方法的影响一样大）。",
     "sentence_behind": "落后于它的有：{gaps}。",
     "power_unknown": "没有任何重复实验，噪声大小未知。请至少运行三个随机种子。",
     "power_detectable": (
@@ -112,6 +117,10 @@ VERDICT: Mapping[str, str] = {
     "remark_seeds_identical": "所有种子的结果完全相同：{arms}。它们可能是同一次运行的副本。",
     "remark_arms_identical": "得分始终相同：{pairs}。",
     "remark_constant_difference": "差异恒定，没有可供判断的波动：{pairs}。",
+    "remark_unequal_noise": (
+        "种子对 {arm} 的影响大于其他方法（占全部种子波动的 {share}，若各方法相同则为 {even}），因此不采用共同波动"
+        "的假设。"
+    ),
     "remark_few_discordant": "只有不到十条样本能区分 {pairs}：对它们的判定取决于寥寥几条样本。",
     "remark_cannot_decide": (
         "这次对比无法得出结论：即使真实差异与观察到的最大差异（{largest}）一样大，也只有 {power} 的概率被检出。"
