@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from subspace_runs import OPTIMIZERS, SHAPES, gradients, make
+from subspace_runs import OPTIMIZERS, SHAPES, WHOLE, gradients, make
 from torch import Tensor, nn
 
 from subspace.linalg.decompose import orthonormality_error
-from subspace.optim import GaLoreAdamW
+from subspace.optim import GaLoreAdamW, guards
 
 NAN, INFINITE = float("nan"), float("inf")
 MATRICES = {name: shape for name, shape in SHAPES.items() if len(shape) > 1}
@@ -65,6 +65,28 @@ def test_weights_and_bases_survive(kind: str, faults: str) -> None:
     weights = run(kind, FAULTS[faults], basis_bits=32)  # of 4 bits they are orthonormal only roughly
     if faults != "always zero":
         assert not torch.equal(weights["tall"], run(kind, {}, basis_bits=32)["tall"])
+
+
+@pytest.mark.parametrize("update", ["after_backward", "in_backward"])
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("faults", ["NaN at first", "NaN between", "infinite at a refresh"])
+def test_weights_survive_where_the_host_must_not_wait(
+    kind: str, faults: str, update: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of other devices, with the same result as that of the CPU."""
+    wanted = run(kind, FAULTS[faults], update=update)
+    monkeypatch.setattr(guards, "_HOST_READS", set())
+    found = run(kind, FAULTS[faults], update=update)
+    assert all(torch.equal(found[name].nan_to_num(7.0), weight.nan_to_num(7.0)) for name, weight in wanted.items())
+
+
+def test_no_value_is_read_where_the_host_must_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device there is none to be read."""
+    gradient = torch.empty(24, 10, device="meta")
+    assert guards.finite_part(gradient) is gradient
+    monkeypatch.setattr(guards, "_HOST_READS", {"meta"})
+    with pytest.raises(RuntimeError, match="meta"):
+        guards.finite_part(gradient)
 
 
 @pytest.mark.parametrize("kind", ["ProjectedAdamW", "ResidualAdamW", "ChannelScaledAdamW"])
