@@ -103,8 +103,11 @@ def test_against_a_reference_only_that_is_compared() -> None:
 
 def test_weights_make_the_score() -> None:
     table = loss_table([1.0, 1.0], weighted=True)
-    rank = _judge(table).tasks[0].ranking[0]
+    task = _judge(table).tasks[0]
+    rank, found = task.ranking[0], task.comparisons[0]
     values = table.rows_of(rank.arm)
+    assert found.interval.estimate == pytest.approx(rank.mean - task.ranking[1].mean)
+    assert found.bootstrap.low < found.interval.estimate < found.bootstrap.high
     assert rank.mean == pytest.approx(np.average(values.mean(axis=0), weights=table.weights))
     bare = dataclasses.replace(table, weights=None)
     assert _judge(bare).tasks[0].ranking[0].mean != pytest.approx(rank.mean)
@@ -184,6 +187,14 @@ def test_arms_in_different_tasks_are_pooled_where_they_meet() -> None:
     assert pooled.rank_biserial == (1.0 if pooled.first == "b" else -1.0)
     assert pooled.wilcoxon_p == pytest.approx(2 / 2**10)
     assert pooled.p_adjusted == pytest.approx(4 / 2**10)
+
+
+def test_tasks_that_disagree_cancel() -> None:
+    """Better in one task and worse in the other: the order of the pair in either ranking must not hide it."""
+    pooled = _judge(binary_table([0.8, 0.5]), loss_table([1.0, 0.8])).pooled[0]
+    assert pooled.num_blocks == 10
+    assert abs(pooled.rank_biserial or 0.0) < 0.5
+    assert pooled.wilcoxon_p > 0.3
 
 
 @settings(max_examples=5, deadline=None)

@@ -48,6 +48,8 @@ class ScoreTable:
     values: NDArray[np.float64] = field(repr=False)
     weights: NDArray[np.float64] | None = field(default=None, repr=False)
     binary: bool = False
+    _seeds_present: NDArray[np.bool_] = field(init=False, repr=False)
+    _items_present: NDArray[np.bool_] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arms", tuple(self.arms))
@@ -58,6 +60,11 @@ class ScoreTable:
         self._check_names()
         self._check_values()
         self._check_weights()
+        # asked for by every pair of arms: once is enough
+        finite = np.isfinite(self.values)
+        seeds = np.any(finite, axis=2)
+        object.__setattr__(self, "_seeds_present", seeds)
+        object.__setattr__(self, "_items_present", np.all(finite | ~seeds[:, :, None], axis=1))
 
     @property
     def num_items(self) -> int:
@@ -71,14 +78,11 @@ class ScoreTable:
 
     def seeds_present(self) -> NDArray[np.bool_]:
         """Return which arm has which seed, of shape (arms, seeds): a row with one finite value counts."""
-        present: NDArray[np.bool_] = np.any(np.isfinite(self.values), axis=2)
-        return present
+        return self._seeds_present
 
     def items_present(self) -> NDArray[np.bool_]:
         """Return which arm has which item after every seed that it has, of shape (arms, items)."""
-        finite = np.isfinite(self.values) | ~self.seeds_present()[:, :, None]
-        present: NDArray[np.bool_] = np.all(finite, axis=1)
-        return present
+        return self._items_present
 
     def _array(self, values: object, name: str) -> NDArray[np.float64]:
         try:
