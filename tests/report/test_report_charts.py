@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from subspace.report.bench import Search, Trial
 from subspace.report.charts.curves import line_chart
+from subspace.report.charts.marks import dashes, fill
 from subspace.report.charts.matrix import Cell, matrix
 from subspace.report.charts.scatter import Dot, front, scatter
 from subspace.report.charts.search import search_chart, value_scale
@@ -118,3 +119,9 @@ def test_a_search_shows_rounds_choice_and_failures() -> None:
     assert drawn.count(" chosen") - drawn.count(" chosen:") == 1
     assert "0.01: failed (loss is not finite)" in drawn
     assert value_scale([2e-4, 3e-4]).ticks == (2e-4, 3e-4)
+
+
+def test_arms_of_one_colour_are_told_apart_by_pattern_and_dashes() -> None:
+    assert [fill(group("", index)) for index in (0, 6, 13, 24)] == ["b0", "b0 d1", "b1 d2", "b0"]
+    assert dashes(group("", 0)) == ""
+    assert dashes(group("", 6)) != dashes(group("", 12))

@@ -12,7 +12,7 @@ from html import escape
 from subspace.report.groups import LIGHT, Group
 from subspace.report.series import Scale
 
-__all__ = ["DASHES", "below", "beside", "dashes", "keys", "swatch", "tone"]
+__all__ = ["DASHES", "below", "beside", "dashes", "fill", "keys", "swatch", "tone"]
 
 DASHES = ("", "7 3", "2 3", "7 3 2 3")
 _MOST_KEYS = 60
@@ -29,9 +29,15 @@ def dashes(group: Group) -> str:
     return f' stroke-dasharray="{found}"' if found else ""
 
 
+def fill(group: Group) -> str:
+    """Return the classes that fill a dot or square; from the seventh arm on with a pattern."""
+    pattern = group.index // len(LIGHT) % len(DASHES)
+    return f"b{tone(group)} d{pattern}" if pattern else f"b{tone(group)}"
+
+
 def swatch(group: Group) -> str:
     """Return a small square of the arm's colour."""
-    return f'<i class="swatch b{tone(group)}"></i>'
+    return f'<i class="swatch {fill(group)}"></i>'
 
 
 def keys(groups: Iterable[Group]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from subspace.report.charts.marks import swatch, tone
+from subspace.report.charts.marks import fill, swatch, tone
 from subspace.report.groups import Group
 from subspace.report.series import Scale
 from subspace.report.words.phrase import Said, both, dated, say
@@ -65,7 +65,7 @@ def forest(
             marks += [
                 f'<i class="seed b{tone(row.group)}" style="left:{place(value):.2f}%"></i>' for value in row.seeds
             ]
-        marks.append(f'<i class="dot b{tone(row.group)}" style="left:{place(row.score):.2f}%"></i>')
+        marks.append(f'<i class="dot {fill(row.group)}" style="left:{place(row.score):.2f}%"></i>')
         body.append(
             f'<div class="row" data-arm="{row.group.index}"><span class="label">{escape(row.group.label)}</span>'
             f'<span class="letters">{escape(row.letters)}</span>'

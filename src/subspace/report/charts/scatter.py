@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from subspace.report.charts.marks import below, beside, tone
+from subspace.report.charts.marks import below, beside, fill, tone
 from subspace.report.groups import Group
 from subspace.report.series import Scale
 from subspace.report.words.phrase import Said, both, dated
@@ -60,7 +60,7 @@ def scatter(
     steps.append(f"1000,{1000 * (1 - up.place(edge[-1].score)):.1f}")
     line = f'<polyline class="front" points="{" ".join(steps)}"/>'
     marks = "".join(
-        f'<i class="spot b{tone(dot.group)}{"" if dot in edge else " beaten"}" data-arm="{dot.group.index}" '
+        f'<i class="spot {fill(dot.group)}{"" if dot in edge else " beaten"}" data-arm="{dot.group.index}" '
         f'style="left:{100 * across.place(dot.cost):.2f}%;top:{100 * (1 - up.place(dot.score)):.2f}%"'
         f"{dated('data-tip', dot.tip, language)}></i>"
         for dot in dots

@@ -48,6 +48,9 @@ font-size:13px;font-weight:600;line-height:16px;white-space:nowrap;pointer-event
 .called.over{transform:translate(-50%,calc(-100% - 8px))}
 .called.beneath{transform:translate(-50%,9px)}
 .swatch{display:inline-block;width:10px;height:10px;margin-right:8px;border-radius:2px}
+i.d1{background-image:radial-gradient(circle,var(--paper) 26%,transparent 32%)}
+i.d2{background-image:linear-gradient(135deg,transparent 50%,var(--paper) 50%)}
+i.d3{background-image:linear-gradient(45deg,var(--paper) 50%,transparent 50%)}
 .rows{display:grid;gap:0}
 .row{display:grid;grid-column:1/-1;grid-template-columns:subgrid;align-items:center;gap:0 16px}
 .forest{grid-template-columns:minmax(70px,max-content) max-content minmax(120px,1fr) max-content}
