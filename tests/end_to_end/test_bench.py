@@ -61,6 +61,7 @@ def test_a_bench_from_plan_to_page(subspace: CommandLine) -> None:
     ended = subspace("bench", matrix, "--out", "out", "--jobs", "1")
     assert "bench: 7 of 7 jobs done" in ended.out
     assert "page: " in ended.out
+    assert "1 seed" in ended.out, "the verdict is printed, with what it cannot tell"
     assert (out / "comparison" / "index.html").is_file()
     bench = json.loads((out / "bench.json").read_bytes())
     assert bench["arms"]["sgd"] == {"method": "custom_optimizer", "label": "SGD"}
@@ -131,6 +132,7 @@ def outcome(out: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_kills_of_a_real_bench_change_nothing(subspace: CommandLine) -> None:
     """Bit by bit the same weights and scores as of a bench that nobody disturbed, and no job twice."""
     matrix = write(subspace, budget={"steps": 40}, seeds=[1, 2])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from subspace.experiments.bench import BenchResult
     from subspace.experiments.cells import Matrix
 
-__all__ = ["finish", "num_cores", "run_matrix", "show_comparison", "verb"]
+__all__ = ["finish", "run_matrix", "show_comparison", "verb"]
 
 
 def verb(
@@ -24,7 +24,8 @@ def verb(
         Path | None, typer.Option("--out", help="Bench folder; what is done in it is kept. Default: outputs/<matrix>.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, max=512, help="Worker processes; default: the number of cores.")
+        int | None,
+        typer.Option("--jobs", min=1, max=512, help="Worker processes; default: one for each GPU, else for each core."),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, max=512, help="Threads of each worker.")] = 1,
     dry_run: Annotated[
@@ -36,6 +37,7 @@ def verb(
     from subspace.cli.console import quiet_libraries, show_notes
     from subspace.core.errors import UsageError
     from subspace.experiments.cells import read_matrix
+    from subspace.experiments.devices import default_workers
 
     path, overrides = options.split_given(given)
     if path is None:
@@ -43,7 +45,7 @@ def verb(
     matrix = read_matrix(path, overrides)
     show_notes(matrix.notes)
     folder = out if out is not None else Path("outputs") / path.stem
-    num_workers = jobs if jobs is not None else num_cores()
+    num_workers = jobs if jobs is not None else default_workers(matrix.cells[0].config.training.device)
     quiet_libraries()
     if matrix.budget.kind == "tokens":
         from subspace.experiments.token_budget import in_steps
@@ -67,7 +69,7 @@ def run_matrix(matrix: Matrix, folder: Path, num_workers: int, num_threads: int 
 
 
 def show_comparison(result: BenchResult) -> None:
-    """Make the page of what has ended, and say where it lies."""
+    """Make the page of what has ended; print its verdict and where it lies."""
     from subspace.cli.console import show_notes
     from subspace.cli.tables import comparison_lines
     from subspace.report.compare import compare
@@ -77,7 +79,7 @@ def show_comparison(result: BenchResult) -> None:
         return
     made = compare([result.folder], BenchLayout(result.folder).comparison)
     show_notes(made.notes)
-    for line in comparison_lines(made):
+    for line in (*made.words(), "", *comparison_lines(made)):
         print(line)
 
 
@@ -105,13 +107,6 @@ def finish(result: BenchResult) -> None:
             found=f"{len(result.failures)} jobs failed: {names}{more}",
             action="The same command tries them again; what is done is kept.",
         )
-
-
-def num_cores() -> int:
-    """Return the cores that this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _show_estimate(matrix: Matrix, folder: Path, num_workers: int, num_threads: int) -> None:

@@ -19,21 +19,23 @@ def verb(
         typer.Option("--out", help="Folder for the runs; a number is added where a finished one or another thing is."),
     ] = Path("outputs/demo"),
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, max=512, help="Worker processes; default: the number of cores.")
+        int | None,
+        typer.Option("--jobs", min=1, max=512, help="Worker processes; default: one for each GPU, else for each core."),
     ] = None,
     debug: options.Debug = False,
 ) -> None:
     """Train eight methods, from full to Flora, with three seeds; print a table and make the page with its verdict."""
-    from subspace.cli.bench_verb import finish, num_cores, run_matrix, show_comparison
+    from subspace.cli.bench_verb import finish, run_matrix, show_comparison
     from subspace.cli.console import output_console, quiet_libraries
     from subspace.cli.tables import demo_table
     from subspace.config.load import document_from
     from subspace.experiments.cells import read_matrix
+    from subspace.experiments.devices import default_workers
     from subspace.pipeline.demo import demo_matrix
     from subspace.runs.manifest import read_manifest
 
     quiet_libraries()
-    result = run_matrix(read_matrix(document_from(demo_matrix())), _free(out), jobs or num_cores())
+    result = run_matrix(read_matrix(document_from(demo_matrix())), _free(out), jobs or default_workers("auto"))
     summaries: dict[str, list[dict[str, object]]] = {}
     for run in result.runs:
         summaries.setdefault(run.parent.name, []).append(read_manifest(run)["summary"])

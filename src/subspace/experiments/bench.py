@@ -19,6 +19,7 @@ from typing import Any
 from subspace.core.errors import LockError, StoppedError, SubspaceError
 from subspace.experiments.campaign import Campaign, Failure
 from subspace.experiments.cells import Matrix
+from subspace.experiments.devices import visible_gpus
 from subspace.experiments.jobs import Job
 from subspace.experiments.journal import Journal
 from subspace.experiments.pace import Pace
@@ -152,7 +153,9 @@ class Bench:
             raise self._stopped(stop)
 
     def _pool(self, num_workers: int) -> Pool:
-        return Pool(num_workers, self.layout.logs, self.num_threads, self.program)
+        shared = all(cell.config.training.device in ("auto", "cuda") for cell in self.matrix.cells)
+        gpus = visible_gpus() if shared else ()
+        return Pool(num_workers, self.layout.logs, self.num_threads, self.program, gpus)
 
     def _fill(self, pool: Pool) -> None:
         """Give idle workers what is due; nothing waits in a worker."""

@@ -80,10 +80,25 @@ class Worker:
 
 
 class Pool:
-    """A fixed number of workers; a context manager that leaves none behind."""
+    """A fixed number of workers; a context manager that leaves none behind.
 
-    def __init__(self, num_workers: int, logs: Path, num_threads: int = 1, program: Sequence[str] = WORKER) -> None:
-        self._logs, self._num_threads, self._program = logs, num_threads, program
+    Args:
+        num_workers: How many.
+        logs: Folder of what they print.
+        num_threads: Of each.
+        program: What the interpreter runs.
+        gpus: Ids that are dealt out, one a worker; () to leave what a worker sees as it is.
+    """
+
+    def __init__(
+        self,
+        num_workers: int,
+        logs: Path,
+        num_threads: int = 1,
+        program: Sequence[str] = WORKER,
+        gpus: Sequence[str] = (),
+    ) -> None:
+        self._logs, self._num_threads, self._program, self._gpus = logs, num_threads, program, gpus
         self._selector = selectors.DefaultSelector()
         self.workers: list[Worker] = []
         for number in range(num_workers):
@@ -165,6 +180,7 @@ class Pool:
         reports, told = os.pipe()
         threads = str(self._num_threads)
         own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        gpu = {"CUDA_VISIBLE_DEVICES": self._gpus[number % len(self._gpus)]} if self._gpus else {}
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         with (self._logs / f"worker-{number}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -174,7 +190,7 @@ class Pool:
                 stderr=log,
                 pass_fds=(told,),
                 start_new_session=True,
-                env={**os.environ, **own, **quiet, "TRANSFORMERS_VERBOSITY": "error"},
+                env={**os.environ, **own, **gpu, **quiet, "TRANSFORMERS_VERBOSITY": "error"},
             )
         os.close(told)
         worker = Worker(number, process, reports)
