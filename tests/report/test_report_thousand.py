@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from report.forged_bench import forge_bench
 
+from report.forged_bench import forge_bench
 from subspace.report.compare import compare
 
 TASKS = ("word-problems", "shakespeare", "gsm", "mmlu", "arc")
