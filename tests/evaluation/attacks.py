@@ -41,19 +41,23 @@ def f(x):
         NAMED
         + """
 import os, time
+def fork():
+    try:
+        return os.fork()
+    except OSError:
+        # The old call, which the C library no longer uses.
+        return ctypes.CDLL(None).syscall(57) if os.uname().machine == "x86_64" else -1
 def f(x):
     made = 0
     for _ in range(100):
-        try:
-            if os.fork() == 0:
-                time.sleep(60)
-                os._exit(0)
-            made += 1
-        except OSError as error:
-            met = error.strerror
+        found = fork()
+        if found == 0:
+            time.sleep(60)
+            os._exit(0)
+        made += found > 0
     if made >= 50:
         return 2
-    raise RuntimeError(f"{made} children, then {met}")
+    raise RuntimeError(f"{made} children")
 """,
         {"RuntimeError"},
     ),
@@ -284,13 +288,13 @@ def f(x):
     ),
     "other programs": (
         """
-import os, subprocess, sys
+import glob, os, shutil, subprocess, sys
 def f(x):
     met = []
-    for command in ("/bin/sh", "/usr/bin/env", sys.executable, "/tmp/own"):
+    loader = next(iter(glob.glob("/lib*/ld-linux*")), "/bin/true")
+    for command in ("/bin/sh", "/usr/bin/env", sys.executable, loader, "/tmp/own"):
         try:
-            with open("/tmp/own", "w") as file:
-                file.write("#!/bin/true")
+            shutil.copy(loader, "/tmp/own")
             os.chmod("/tmp/own", 0o755)
         except OSError as error:
             met.append(error.strerror)

@@ -128,6 +128,7 @@ def test_without_namespaces_the_filter_holds(name: str, machine: Machine) -> Non
     source, kinds = HARM[name]
     found = attack(source, machine, Isolation(namespaces=False), LIMITS if "timeout" in kinds else PATIENT)
     assert found.outcome == ("timeout" if "timeout" in kinds else "fail"), found
+    assert found.error in kinds, found
     unharmed(machine)
 
 

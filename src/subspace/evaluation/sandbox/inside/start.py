@@ -49,7 +49,6 @@ def main() -> NoReturn:
         _offer_to_be_killed()
         if settings["isolated"]:
             settings["counted"] = enter(settings["scratch_bytes"])
-            prctl(DIE_WITH_PARENT, signal.SIGKILL)  # forgotten with the old privileges
         else:
             prctl(SUBREAPER, 1)
             settings["counted"] = False
