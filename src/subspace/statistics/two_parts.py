@@ -16,6 +16,7 @@ solution; Tsui and Weerahandi (1989), generalized p values.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +31,8 @@ Vector = NDArray[np.float64]
 _SEED_NODES, _ITEM_NODES = 80, 24
 _MANY_ITEMS = 200
 """From so many degrees of freedom on, the items' part of the variance counts as known."""
-_STEPS = 28
+_STEPS = 40
+_PRECISION = 1e-8
 
 
 def upper_tail(gap: ArrayLike, seed_part: ArrayLike, item_part: ArrayLike, degrees: tuple[float, float]) -> Vector:
@@ -66,11 +68,21 @@ def critical_width(
     low = float(stats.norm.isf(probability)) * np.sqrt(a + d) * 0.5
     high = quantiles[0] * np.sqrt(a) + quantiles[1] * np.sqrt(d)
     high = np.maximum(high, low) * 1.01
-    for _ in range(_STEPS):
-        middle = (low + high) / 2.0
-        beyond = upper_tail(middle, a, d, degrees) > probability
-        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+    seed_factors, item_factors, weights = _nodes(*degrees)
+    deviations = np.sqrt(a[..., None] * seed_factors + d[..., None] * item_factors)
     width: Vector = (low + high) / 2.0
+    for _ in range(_STEPS):
+        steps = width[..., None] / deviations
+        tail = ndtr(-steps) @ weights
+        low, high = np.where(tail > probability, width, low), np.where(tail > probability, high, width)
+        # Newton on the logarithm of both, where the tail of a Student variable is nearly straight
+        slope = (np.exp(-0.5 * steps**2) * steps) @ weights / math.sqrt(2.0 * math.pi)
+        newton = width * np.exp(np.clip(np.log(tail / probability) * tail / slope, -1.0, 1.0))
+        moved: Vector = np.where((newton >= low) & (newton <= high), newton, (low + high) / 2.0)
+        done = bool((np.abs(moved - width) <= _PRECISION * width).all())
+        width = moved
+        if done:
+            break
     return width
 
 
