@@ -21,7 +21,7 @@ from subspace.evaluation.sandbox.runner import run_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made of Linux")
 
-LIMITS = Limits(wall_seconds=1.5)
+LIMITS = Limits(wall_seconds=1.0)
 PATIENT = Limits(wall_seconds=20)  # for attacks that end by themselves, on a machine under load
 # Without namespaces the files that the user can read can be read; all else must hold.
 ALSO_PLAIN = [name for name in HARM if name not in ("other files", "disk", "many files", "becoming root")]
