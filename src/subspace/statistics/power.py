@@ -143,17 +143,9 @@ def plan_power(
     if noise is None:
         return Power(None, one_point, None, None, (), alpha, num_seeds=seeds, num_items=items)
 
-    def found(num_seeds: int, num_items: int, difference: float = one_point) -> float:
-        return power_of(difference, noise, seeds=num_seeds, items=num_items, alpha=alpha)
+    def found(num_seeds: int, num_items: int) -> float:
+        return power_of(one_point, noise, seeds=num_seeds, items=num_items, alpha=alpha)
 
-    more_seeds = sorted({seeds, *_SEEDS}) if noise.scope != "items" else [seeds]
-    more_items = sorted({items, _MORE_ITEMS * items}) if noise.scope != "seeds" else [items]
-    rows = [
-        PowerRow(points * one_point, n, m, found(n, m, points * one_point))
-        for points in _POINTS
-        for n in more_seeds
-        for m in more_items
-    ]
     seeds_needed = None if noise.scope == "items" else _smallest(lambda n: found(n, items) >= TARGET, MOST_SEEDS)
     items_needed = None if noise.scope == "seeds" else _smallest(lambda m: found(seeds, m) >= TARGET, MOST_ITEMS)
     return Power(
@@ -161,7 +153,7 @@ def plan_power(
         one_point=one_point,
         seeds_needed=seeds_needed,
         items_needed=items_needed,
-        table=tuple(rows),
+        table=_table(noise, seeds, items, alpha, one_point),
         alpha=alpha,
         detectable_alone=detectable_difference(noise, seeds=seeds, items=items, alpha=1.0 - level),
         detectable_shared=None
@@ -172,6 +164,18 @@ def plan_power(
         rest_std=math.sqrt(noise.rest) if noise.scope == "seeds and items" else None,
         num_seeds=seeds,
         num_items=items,
+    )
+
+
+def _table(noise: Noise, seeds: int, items: int, alpha: float, one_point: float) -> tuple[PowerRow, ...]:
+    """Return the power for differences, seeds and items around the present ones."""
+    more_seeds = sorted({seeds, *_SEEDS}) if noise.scope != "items" else [seeds]
+    more_items = sorted({items, _MORE_ITEMS * items}) if noise.scope != "seeds" else [items]
+    return tuple(
+        PowerRow(points * one_point, n, m, power_of(points * one_point, noise, seeds=n, items=m, alpha=alpha))
+        for points in _POINTS
+        for n in more_seeds
+        for m in more_items
     )
 
 

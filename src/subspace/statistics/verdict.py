@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from subspace.core.errors import DataError, UsageError
-from subspace.statistics.comparing import Adjusted, Settings, draft, finish
+from subspace.statistics.comparing import Adjusted, Draft, Settings, draft, finish
 from subspace.statistics.findings import (
     Comparison,
     Interval,
@@ -90,11 +90,6 @@ def judge(
     adjusted = [Adjusted(*parts) for parts in zip(*(_holm_over_tasks(family) for family in families), strict=True)]
     verdicts = [finish(work, settings, parts, hypotheses) for work, parts in zip(drafts, adjusted, strict=True)]
     pooled = pool(tables, [work.pairs for work in drafts])
-    remarks = [
-        remark
-        for work, verdict in zip(drafts, verdicts, strict=True)
-        for remark in task_remarks(work, verdict, reference, level, hypotheses)
-    ]
     return Verdict(
         level=level,
         family=ALL_PAIRS if reference is None else AGAINST_REFERENCE,
@@ -102,8 +97,19 @@ def judge(
         num_hypotheses=hypotheses,
         tasks=tuple(verdicts),
         pooled=pooled,
-        remarks=(*remarks, *pooled_remarks(pooled, level)),
+        remarks=(*_remarks(settings, drafts, verdicts, hypotheses), *pooled_remarks(pooled, level)),
     )
+
+
+def _remarks(
+    settings: Settings, drafts: Sequence[Draft], verdicts: Sequence[TaskVerdict], hypotheses: int
+) -> list[Remark]:
+    """Return the remarks about all tasks, in their order."""
+    return [
+        remark
+        for work, verdict in zip(drafts, verdicts, strict=True)
+        for remark in task_remarks(work, verdict, settings.reference, settings.level, hypotheses)
+    ]
 
 
 def _holm_over_tasks(p_values: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
