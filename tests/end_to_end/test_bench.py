@@ -84,6 +84,13 @@ def test_a_bench_from_plan_to_page(subspace: CommandLine) -> None:
     assert "rank is 2, not 4" in refused.err
     assert {path: path.read_bytes() for path in out.rglob("manifest.json")} == ids
 
+    rows = subspace.folder / "more-sums.jsonl"
+    rows.write_text(rows.read_text().replace("1", "2"))
+    refused = subspace.end("bench", matrix, "--out", "out", "--jobs", "1")
+    assert refused.status == 3
+    assert refused.err.startswith("E-DAT-015")
+    assert "more-sums.jsonl" in refused.err
+
 
 def test_jobs_that_fail_are_named_and_the_status_is_one(subspace: CommandLine) -> None:
     arms = {

@@ -17,6 +17,7 @@ import subspace.experiments.worker as worker
 from subspace.core.errors import DataError, NumericsError, StoppedError
 from subspace.pipeline.run_config import RunConfig
 from subspace.runs.folder_state import run_state
+from subspace.runs.manifest import file_digest
 from subspace.runs.store import RunFolder
 from subspace.training.signals import StopFlag
 
@@ -31,6 +32,17 @@ def loss_of(config: RunConfig) -> float:
     return abs(training.learning_rate - 1e-2) + 1 / (training.max_steps or 1) + training.seed * 1e-6
 
 
+def told_seconds(config: RunConfig) -> float:
+    """Return what a run says that its steps took: of lora twice as much."""
+    return STEP_SECONDS * (2 if config.method.name == "lora" else 1)
+
+
+def files_of(config: RunConfig) -> list[dict[str, Any]]:
+    """Return the file of rows as a manifest names it, if the source is one."""
+    path = Path(config.data.source)
+    return [{"path": str(path), "sha256": file_digest(path)}] if path.is_file() else []
+
+
 def fake_train(config: RunConfig, teller: Any) -> None:
     folder, training = Path(config.training.output_dir), config.training
     trouble = training.weight_decay
@@ -38,7 +50,7 @@ def fake_train(config: RunConfig, teller: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if trouble == FAILS:
         raise DataError("E-DAT-001", where="data", found="nothing")
-    facts = {"digests": {"recipe": config.digest()}}
+    facts = {"digests": {"recipe": config.digest()}, "data": [{"files": files_of(config)}]}
     if run_state(folder) == "unfinished":
         run = RunFolder.resume(folder)
     else:
@@ -62,7 +74,7 @@ def fake_train(config: RunConfig, teller: Any) -> None:
                 raise StoppedError("E-RUN-075", where=str(folder), found="stopped")
         metrics = {"loss": loss_of(config)}
         run.write_metrics({"validation": metrics})
-        run.finish({"metrics": metrics, "seconds": 0.1, "seconds_per_step": STEP_SECONDS, "steps": total})
+        run.finish({"metrics": metrics, "seconds": 0.1, "seconds_per_step": told_seconds(config), "steps": total})
     log(folder, "end", total)
 
 
@@ -76,4 +88,5 @@ def log(folder: Path, event: str, step: int) -> None:
 if __name__ == "__main__":
     worker._import_everything = lambda: None
     worker._train = fake_train
+    worker._probed = told_seconds
     worker.main()

@@ -42,7 +42,7 @@ def cell_of(matrix: Matrix, arm: str, task: str | None = None, model: str | None
         ({"tasks": {}}, "E-CFG-014", "no task"),
         ({"budgets": {}}, "E-CFG-007", "Did you mean 'budget'"),
         ({"budget": {"steps": 1, "tokens": 5}}, "E-CFG-014", "steps and tokens are given"),
-        ({"budget": {"seconds": 5}}, "E-CFG-014", "schedule needs the number of steps"),
+        ({"budget": {"seconds": 5}}, "E-CFG-014", "Set search.steps"),
         ({"reference": "ful"}, "E-CFG-014", "no arm is named"),
         ({"seeds": [1, 1]}, "E-CFG-014", "given twice"),
         ({"seeds": [1, 7]}, "E-CFG-014", "search.seed"),

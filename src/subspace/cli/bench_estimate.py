@@ -31,7 +31,7 @@ def estimate_table(found: Estimate, num_workers: int) -> RenderableType:
             str(each.num_jobs),
             str(each.num_open),
             str(each.search_steps),
-            str(each.cell.steps),
+            str(each.run_steps),
             f"{each.step_seconds:.3g} s",
             _SOURCES[each.source],
             format_seconds(each.seconds),

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from subspace.experiments.cells import Cell, Matrix
-from subspace.experiments.jobs import Job, base_job, final_job, found_state, result_of
+from subspace.experiments.data_files import DataFiles
+from subspace.experiments.jobs import Job, base_job, final_job, found_state, probe_job, result_of
 from subspace.experiments.searching import DIVERGED, Search
+from subspace.experiments.step_time import StepTime, StepTimes, time_of_trials
 from subspace.runs.bench_layout import BENCH_SCHEMA, BenchLayout
 from subspace.runs.manifest import write_json
 from subspace.runs.provenance import utc_now
@@ -47,6 +49,8 @@ class Campaign:
         self.searches: dict[str, Search] = {}
         if matrix.search is not None:
             self.searches = {cell.label: Search(cell, matrix.search, layout) for cell in matrix.cells}
+        self.step_times = StepTimes(matrix, layout, read_only=read_only)
+        self._data = DataFiles()
         self.finished: dict[str, Job] = {}
         self.failures: dict[str, Failure] = {}
         self.running: set[str] = set()
@@ -56,7 +60,8 @@ class Campaign:
     def total(self) -> int:
         """How many jobs there are, done ones included."""
         finals = len(self.matrix.cells) * len(self.matrix.section.seeds)
-        return finals + sum(search.num_jobs for search in self.searches.values()) + len(self._bases())
+        first = len(self._bases()) + len(self._probes())
+        return finals + sum(search.num_jobs for search in self.searches.values()) + first
 
     @property
     def has_ended(self) -> bool:
@@ -67,23 +72,24 @@ class Campaign:
 
         Raises:
             SubspaceError: What `found_state` raises of a folder that holds something else.
+            DataError: E-DAT-015 if a file is another than the one that a finished run was made of.
         """
-        for job in self._bases():
+        for job in (*self._bases(), *self._probes()):
             self._take_if_done(job)
         for cell in self.matrix.cells:
             search = self.searches.get(cell.label)
             while search is not None and self._inspect_rung(search):
                 pass  # one rung decides which trials the next one has
+            if search is not None:
+                self._time_steps(search)
             for job in self._finals(cell):
                 self._take_if_done(job)
 
     def due(self) -> Iterator[Job]:
-        """Yield what can be run now: the untuned models, then searches, then final runs, seed by seed."""
+        """Yield what can be run now: the untuned models, then searches and probes, then final runs, seed by seed."""
         taken = self.finished.keys() | self.failures.keys() | self.running
         finals: list[tuple[int, int, Job]] = []
-        for job in self._bases():
-            if job.key not in taken:
-                yield job
+        yield from (job for job in (*self._bases(), *self._probes()) if job.key not in taken)
         for place, cell in enumerate(self.matrix.cells):
             search = self.searches.get(cell.label)
             if search is not None and not search.has_ended:
@@ -102,14 +108,23 @@ class Campaign:
         self.running.discard(job.key)
 
     def end(self, job: Job, result: dict[str, Any], seconds: float) -> None:
-        """Take the figures of a job that has ended well."""
+        """Take the figures of a job that has ended well.
+
+        Raises:
+            DataError: E-DAT-015 if it was made of another file than the runs before it.
+        """
         self.running.discard(job.key)
+        if job.is_run:
+            self._data.require_same(job.folder)
         self.finished[job.key] = job
         if job.kind == "trial":
             search = self.searches[job.cell.label]
             search.ended(job, result, seconds)
             search.write()
             self._refuse_without_rate(search)
+            self._time_steps(search)
+        elif job.kind == "probe":
+            self.step_times.keep(job.cell, StepTime(result["seconds_per_step"], "probe", 1, result["steps"]))
         self.write()
 
     def fail(self, job: Job, code: str, error: str, seconds: float) -> None:
@@ -121,6 +136,7 @@ class Campaign:
             search.diverged(job, error, seconds)
             search.write()
             self._refuse_without_rate(search)
+            self._time_steps(search)
         else:
             self.failures[job.key] = Failure(job, error)
         self.write()
@@ -140,7 +156,8 @@ class Campaign:
             "family": {"reference": section.reference, "metric": self.matrix.metrics},
             "higher_is_better": {cell.task: cell.higher_is_better for cell in self.matrix.cells},
             "budget": {"kind": budget.kind, "value": budget.value},
-            "steps": {cell.task: cell.steps for cell in self.matrix.cells},
+            "steps": {cell.task: cell.steps for cell in self.matrix.cells if cell.has_steps},
+            "step_times": self.step_times.entries(),
             "arms": {
                 name: {"method": arm.method.get("name"), "label": arm.label or name}
                 for name, arm in self.matrix.arms.items()
@@ -163,6 +180,7 @@ class Campaign:
             if (job.rung, job.rate) in search.trials:
                 continue
             if found_state(job) == "finished":
+                self._data.require_same(job.folder)
                 self.finished[job.key] = job
                 search.ended(job, result_of(job))
             elif search.known_divergence(job):
@@ -175,6 +193,8 @@ class Campaign:
 
     def _take_if_done(self, job: Job) -> None:
         if found_state(job) == "finished":
+            if job.is_run:
+                self._data.require_same(job.folder)
             self.finished[job.key] = job
 
     def _open(self, search: Search) -> Iterator[Job]:
@@ -190,16 +210,23 @@ class Campaign:
                 job = final_job(search.cell, self.layout, seed, None)
                 self.failures[job.key] = Failure(job, f"no learning rate of {search.cell.label} came to a score")
 
+    def _time_steps(self, search: Search) -> None:
+        """Take what a step takes from the longest trials of a search that has ended, where the budget asks for it."""
+        if not search.cell.has_steps and search.chosen is not None and self.step_times.of(search.cell) is None:
+            found = time_of_trials([self.layout.folder / trial.run for trial in search.longest()])
+            if found is not None:
+                self.step_times.keep(search.cell, found)
+
     def _finals(self, cell: Cell) -> Iterator[Job]:
-        search = self.searches.get(cell.label)
-        if search is not None and search.chosen is None:
+        search, known = self.searches.get(cell.label), self.step_times.with_steps(cell)
+        if known is None or (search is not None and search.chosen is None):
             return
         rate = None if search is None else search.chosen
         for seed in self.matrix.section.seeds:
-            yield final_job(cell, self.layout, seed, rate)
+            yield final_job(known, self.layout, seed, rate)
 
     def finals(self) -> Iterator[Job]:
-        """Yield every final run whose learning rate is known."""
+        """Yield every final run whose learning rate and steps are known."""
         for cell in self.matrix.cells:
             yield from self._finals(cell)
 
@@ -209,8 +236,13 @@ class Campaign:
         first = {(cell.task, cell.model): cell for cell in reversed(self.matrix.cells)}
         return [base_job(self.matrix, cell, self.layout) for cell in first.values()]
 
+    def _probes(self) -> list[Job]:
+        """Return the jobs that time steps where no search does."""
+        cells = [cell for cell in self.matrix.cells if not cell.has_steps and cell.label not in self.searches]
+        return [probe_job(self.matrix, cell, self.step_times.path(cell)) for cell in cells]
+
     def _entries(self, cell: Cell) -> Iterator[dict[str, Any]]:
-        search = self.searches.get(cell.label)
+        search, known = self.searches.get(cell.label), self.step_times.with_steps(cell)
         rate = cell.config.training.learning_rate if search is None else search.chosen
         for seed in self.matrix.section.seeds:
             folder = self.layout.final(cell.task, cell.model, cell.arm, seed)
@@ -223,6 +255,7 @@ class Campaign:
                 "seed": seed,
                 "run": self._relative(folder),
                 "learning_rate": rate,
+                "steps": None if known is None else known.steps,
                 "state": state,
             }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ _EQUAL = ("max_steps", "num_train_epochs", "per_device_train_batch_size", "gradi
 """What an arm may not have its own of: the budget and what a step sees are the same for all."""
 _OURS = {"seed": "seeds", "output_dir": "--out"}
 Layers = list[tuple[Document, Loc]]
+_NOT_KNOWN = 1_000_000
+"""Stands for a number of steps that is found later: no warm-up is longer."""
 _HOW_HELD = ("quantization", "double_quantization", "trained_weights", "dtype")
 
 
@@ -38,6 +40,7 @@ class Cell:
     Attributes:
         config: Its recipe; seed, learning rate and folder are those of no run yet.
         rates: The learning rates of its search, ascending; empty: the recipe's is taken.
+        has_steps: Whether the number of steps is known; of a budget in tokens or seconds it is found later.
     """
 
     task: str
@@ -47,6 +50,7 @@ class Cell:
     metric: str
     higher_is_better: bool
     rates: tuple[float, ...] = ()
+    has_steps: bool = True
 
     @property
     def label(self) -> str:
@@ -56,8 +60,14 @@ class Cell:
     def steps(self) -> int:
         """Optimizer steps of a final run."""
         steps = self.config.training.max_steps
-        assert steps is not None  # every budget ends in steps
+        assert self.has_steps  # every budget ends in steps
+        assert steps is not None
         return steps
+
+    def with_steps(self, steps: int) -> Cell:
+        """Return the cell with so many steps."""
+        training = self.config.training.model_copy(update={"max_steps": steps})
+        return replace(self, config=self.config.model_copy(update={"training": training}), has_steps=True)
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,10 @@ def read_matrix(source: Path | Document, overrides: Sequence[str] = ()) -> Matri
     arms = {name: _arm(document, name, search) for name in section.arms}
     _check_search(document, section, search, arms)
     cells = tuple(_cells(document, section, recipe, budget, search, arms))
+    timed = budget.seconds is not None and not all(cell.has_steps for cell in cells)
+    if timed and search is not None and search.steps is None:
+        found, action = "a budget in seconds, and a search without steps", "Set search.steps, equal for all arms."
+        raise _conflict(document, ("search",), found, action)
     return Matrix(section, budget, search, arms, cells, document.path, (*document.notes, *notes))
 
 
@@ -262,7 +276,7 @@ def _cell(
     given = tree.get("training")
     training = dict(given) if isinstance(given, dict) else {}
     training.pop("num_train_epochs", None)
-    tree["training"] = training | {"max_steps": steps or 1}
+    tree["training"] = training | {"max_steps": steps or _NOT_KNOWN}
     with named_by(origins):
         config, _ = parse_run_config(Document(tree, document.path, (), merged.marks))
     metrics = chosen_metrics(config.evaluation, config.model.task)
@@ -275,7 +289,7 @@ def _cell(
             raise ConfigError(error.code, where=where, found=error.found, expected=error.expected) from None
         config = config.model_copy(update={"evaluation": wanted})
     higher = task.metric not in _LOWER if task.higher_is_better is None else task.higher_is_better
-    return Cell(*names, config, task.metric, higher, rates)
+    return Cell(*names, config, task.metric, higher, rates, steps is not None)
 
 
 def _conflict(document: Document, loc: tuple[str | int, ...], found: str, action: str) -> ConfigError:

@@ -46,6 +46,7 @@ class CellEstimate:
 
     Attributes:
         num_open: Jobs that are not done.
+        run_steps: Of a final run; with a budget in seconds, until it is measured, as many as the estimate expects.
         seconds: Of one core, for those.
         source: Where the seconds of a step come from: `measured`, `probe` or `FLOPs`.
     """
@@ -54,6 +55,7 @@ class CellEstimate:
     num_jobs: int
     num_open: int
     search_steps: int
+    run_steps: int
     step_seconds: float
     seconds: float
     source: str
@@ -142,10 +144,11 @@ def _cell(campaign: Campaign, cell: Cell, plan: Plan, speed: _Speed) -> CellEsti
     search = campaign.searches.get(cell.label)
     num_trials, trial_steps = (0, 0) if search is None else (search.num_jobs, search_steps(search.rungs))
     num_finals = len(campaign.matrix.section.seeds)
-    done = [job for job in campaign.finished.values() if job.cell is cell and job.kind != "before"]
+    run_steps = _run_steps(campaign, cell, step)
+    done = [job for job in campaign.finished.values() if job.cell.label == cell.label and job.is_run]
     finals_done = sum(job.kind == "final" for job in done)
     num_open = num_trials + num_finals - len(done)
-    open_steps = trial_steps + num_finals * cell.steps - sum(job.steps for job in done)
+    open_steps = trial_steps + num_finals * run_steps - sum(job.steps for job in done)
     limit = None if search is None else search.section.max_eval_samples
     rows = speed.num_rows if limit is None else min(limit, speed.num_rows)
     open_finals = num_finals - finals_done
@@ -159,6 +162,7 @@ def _cell(campaign: Campaign, cell: Cell, plan: Plan, speed: _Speed) -> CellEsti
         num_trials + num_finals,
         num_open,
         trial_steps,
+        run_steps,
         step,
         seconds,
         source,
@@ -167,9 +171,17 @@ def _cell(campaign: Campaign, cell: Cell, plan: Plan, speed: _Speed) -> CellEsti
     )
 
 
+def _run_steps(campaign: Campaign, cell: Cell, step_seconds: float) -> int:
+    """Return the steps of a final run."""
+    known, budget = campaign.step_times.with_steps(cell), campaign.matrix.budget.seconds
+    if known is not None or budget is None:
+        return (known or cell).steps
+    return max(int(budget / max(step_seconds, 1e-9)), 1)
+
+
 def _step_seconds(campaign: Campaign, cell: Cell, plan: Plan, speed: _Speed) -> tuple[float, str]:
     for job in campaign.finished.values():
-        if job.cell is cell and job.kind != "before":
+        if job.cell.label == cell.label and job.is_run:
             return float(result_of(job)["seconds_per_step"]), "measured"
     if cell.arm == speed.arm:
         return speed.step_seconds, "probe"

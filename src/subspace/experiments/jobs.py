@@ -16,7 +16,7 @@ from subspace.runs.folder_state import occupied_error, run_state
 from subspace.runs.layout import RunLayout
 from subspace.runs.manifest import read_manifest
 
-__all__ = ["Job", "JobState", "base_job", "final_job", "found_state", "result_of", "trial_job"]
+__all__ = ["Job", "JobState", "base_job", "final_job", "found_state", "probe_job", "result_of", "trial_job"]
 
 JobState = Literal["absent", "unfinished", "finished"]
 
@@ -26,13 +26,14 @@ class Job:
     """One run.
 
     Attributes:
-        kind: `before` scores the untuned model, `trial` is a step of a search, `final` counts.
-        folder: Where it is kept; of `before`, the file.
+        kind: `before` scores the untuned model, `probe` times a few steps, `trial` is a step of a search, `final`
+            counts.
+        folder: Where it is kept; of `before` and `probe`, the file.
         config: Its whole recipe, the folder filled in.
         rung: Of a trial.
     """
 
-    kind: Literal["before", "trial", "final"]
+    kind: Literal["before", "probe", "trial", "final"]
     cell: Cell
     config: RunConfig
     folder: Path
@@ -44,6 +45,11 @@ class Job:
         return str(self.folder)
 
     @property
+    def is_run(self) -> bool:
+        """Whether it leaves a run folder."""
+        return self.kind in ("trial", "final")
+
+    @property
     def seed(self) -> int:
         return self.config.training.seed
 
@@ -53,13 +59,15 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps; 0 for the untuned model."""
-        return 0 if self.kind == "before" else self.config.training.max_steps or 0
+        """Optimizer steps; 0 for what is no run."""
+        return self.config.training.max_steps or 0 if self.is_run else 0
 
     @property
     def label(self) -> str:
         if self.kind == "before":
             return f"{self.cell.task}/{self.cell.model} untuned"
+        if self.kind == "probe":
+            return f"{self.cell.label} step time"
         own = f"seed {self.seed}" if self.kind == "final" else f"rung {self.rung} rate {self.rate:g}"
         return f"{self.cell.label} {own}"
 
@@ -67,6 +75,11 @@ class Job:
 def base_job(matrix: Matrix, cell: Cell, layout: BenchLayout) -> Job:
     """Return the job that scores the untuned model of a cell's task."""
     return Job("before", cell, _config(cell, {"seed": matrix.section.seeds[0]}), layout.before(cell.task, cell.model))
+
+
+def probe_job(matrix: Matrix, cell: Cell, path: Path) -> Job:
+    """Return the job that times a few steps of a cell, where a budget in seconds needs to know."""
+    return Job("probe", cell, _config(cell, {"seed": matrix.section.seeds[0]}), path)
 
 
 def final_job(cell: Cell, layout: BenchLayout, seed: int, rate: float | None) -> Job:
@@ -108,7 +121,7 @@ def found_state(job: Job) -> JobState:
         UsageError: E-CLI-004 naming the difference if it is the run of another recipe.
         CheckpointError: E-CKP-002, E-CKP-003 if its recipe is damaged or changed.
     """
-    if job.kind == "before":
+    if not job.is_run:
         return "finished" if job.folder.is_file() else "absent"
     state = run_state(job.folder)
     if state == "foreign":

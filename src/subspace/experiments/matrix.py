@@ -93,28 +93,23 @@ class BudgetSection(Section):
     tokens: int | None = Field(default=None, ge=1)
     """Training tokens, padding left out; rounded to whole steps by the mean length of the task's rows."""
     seconds: float | None = Field(default=None, gt=0.0)
-    """Seconds of training."""
+    """Seconds of training: as many steps as they buy at the pace that is measured of each arm beforehand."""
 
     @model_validator(mode="after")
     def _one(self) -> BudgetSection:
         given = [name for name in ("steps", "tokens", "seconds") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = f"{' and '.join(given)} are given" if given else "neither steps nor tokens is given"
+            found = f"{' and '.join(given)} are given" if given else "neither steps, tokens nor seconds are given"
             raise conflict(given[-1] if given else "", found, "Give one of them.")
-        if self.seconds is not None:
-            found = "a budget in seconds: the learning rate's schedule needs the number of steps before the first one"
-            raise conflict("seconds", found, "Give steps or tokens; the page shows the seconds that each arm took.")
         return self
 
     @property
     def kind(self) -> str:
-        return "steps" if self.steps is not None else "tokens"
+        return next(name for name in ("steps", "tokens", "seconds") if getattr(self, name) is not None)
 
     @property
-    def value(self) -> int:
-        found = self.steps if self.steps is not None else self.tokens
-        assert found is not None
-        return found
+    def value(self) -> float:
+        return getattr(self, self.kind)  # type: ignore[no-any-return]  # the validator left one of them
 
 
 class RateRange(Section):

@@ -30,7 +30,7 @@ class Pace:
         if not self._seen:
             return None
         seconds = sum(steps * self._of(cell) for cell, steps in _open_steps(campaign))
-        return seconds / max(num_workers, 1)
+        return (seconds + _unmeasured_seconds(campaign)) / max(num_workers, 1)
 
     def _of(self, cell: Cell) -> float:
         seconds, steps = self._seen[cell.label] if cell.label in self._seen else self._seen[""]
@@ -45,8 +45,17 @@ def _open_steps(campaign: Campaign) -> Iterator[tuple[Cell, int]]:
     for failure in campaign.failures.values():
         done[failure.job.cell.label] += failure.job.steps
     for cell in campaign.matrix.cells:
-        steps = cell.steps * len(campaign.matrix.section.seeds)
+        known = campaign.step_times.with_steps(cell)
+        steps = 0 if known is None else known.steps * len(campaign.matrix.section.seeds)
         search = campaign.searches.get(cell.label)
         if search is not None:
             steps += sum(rung.num_trials * rung.steps for rung in search.rungs)
         yield cell, max(steps - done[cell.label], 0)
+
+
+def _unmeasured_seconds(campaign: Campaign) -> float:
+    """Return the seconds of final runs whose steps are not known yet: what they were given."""
+    given_up = {failure.job.cell.label for failure in campaign.failures.values()}
+    times = campaign.step_times
+    cells = [cell for cell in campaign.matrix.cells if times.with_steps(cell) is None and cell.label not in given_up]
+    return len(cells) * len(campaign.matrix.section.seeds) * (campaign.matrix.budget.seconds or 0.0)

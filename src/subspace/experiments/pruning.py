@@ -26,7 +26,7 @@ def prune(job: Job, *, keep_checkpoints: bool = False) -> None:
         if not keep_checkpoints:
             shutil.rmtree(layout.checkpoints, ignore_errors=True)
         return
-    if job.kind == "before":
+    if not job.is_run:
         return
     if run_state(job.folder) != "finished":  # a trial that diverged: it is not gone on with
         shutil.rmtree(layout.checkpoints, ignore_errors=True)

@@ -55,6 +55,10 @@ class Search:
         last = ranked(self._of(len(self.rungs) - 1), higher_is_better=self.higher_is_better)
         return last[0].rate if last and last[0].score is not None else None
 
+    def longest(self) -> list[Trial]:
+        """Return the trials of the last rung that came to a score."""
+        return [trial for trial in self._of(len(self.rungs) - 1) if trial.score is not None]
+
     def ended(self, job: Job, summary: dict[str, Any], seconds: float | None = None) -> None:
         """Take the figures of a trial; `seconds` is what it took in all, where it was run just now."""
         assert job.rung is not None

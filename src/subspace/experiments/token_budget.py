@@ -22,12 +22,13 @@ def in_steps(matrix: Matrix) -> Matrix:
     known: dict[str, float] = {}
     cells = []
     for cell in matrix.cells:
+        if cell.has_steps:  # the task says its own
+            cells.append(cell)
+            continue
         key = _key(cell)
         if key not in known:
             known[key] = tokens_per_step(cell.config)
-        steps = max(round(matrix.budget.tokens / known[key]), 1)
-        training = cell.config.training.model_copy(update={"max_steps": steps})
-        cells.append(replace(cell, config=cell.config.model_copy(update={"training": training})))
+        cells.append(cell.with_steps(max(round(matrix.budget.tokens / known[key]), 1)))
     return replace(matrix, cells=tuple(cells))
 
 

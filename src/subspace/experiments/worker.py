@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 from subspace.config.load import document_from
 from subspace.core.errors import LockError, StoppedError, SubspaceError
+from subspace.experiments.step_time import PROBE_STEPS
 from subspace.pipeline.run_config import RunConfig, parse_run_config
 from subspace.runs.folder_state import run_state
 from subspace.runs.manifest import read_manifest, write_json
@@ -109,6 +110,9 @@ def _run(command: Mapping[str, Any], teller: _Teller) -> dict[str, Any]:
         Path(command["folder"]).parent.mkdir(parents=True, exist_ok=True)
         write_json(Path(command["folder"]), metrics)
         return {"metrics": metrics}
+    if command["kind"] == "probe":
+        teller.on_phase("probe")
+        return {"metrics": {}, "seconds_per_step": _probed(config), "steps": PROBE_STEPS}
     if config.digest() != command["digest"]:
         raise RuntimeError("a recipe changed on its way to the worker")
     folder = Path(config.training.output_dir)
@@ -116,6 +120,16 @@ def _run(command: Mapping[str, Any], teller: _Teller) -> dict[str, Any]:
         _train(config, teller)
     summary: dict[str, Any] = read_manifest(folder)["summary"]
     return summary
+
+
+def _probed(config: RunConfig) -> float:
+    """Time a few steps in a folder that is removed."""
+    import torch
+
+    from subspace.pipeline.probe import probe
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    return probe(config, PROBE_STEPS).seconds_per_step
 
 
 def _train(config: RunConfig, teller: _Teller) -> None:

@@ -49,6 +49,7 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
         log=log,
         metrics=_metrics(layout, manifest, notes),
         predictions={split: layout.predictions(split) for split in splits},
+        tasks=_tasks(layout, notes),
     )
     if manifest and record.outcome != "finished":
         notes.append(f"the run is not finished ({record.outcome}, step {record.last_step})")
@@ -215,6 +216,12 @@ def _metrics(layout: RunLayout, manifest: Mapping[str, Any], notes: list[str]) -
                 str(name): value for name, found in scores.items() if (value := number(found)) is not None
             }
     return {split: scores for split, scores in clean.items() if scores}
+
+
+def _tasks(layout: RunLayout, notes: list[str]) -> Mapping[str, Mapping[str, Any]]:
+    """Return what is known of tasks; most runs were evaluated on none, and have no such file."""
+    tree = _json(layout.tasks, notes) if layout.tasks.exists() else {}
+    return {split: found for split, found in tree.items() if isinstance(found, dict)}
 
 
 def _json(path: Path, notes: list[str]) -> dict[str, Any]:

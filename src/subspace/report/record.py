@@ -28,6 +28,7 @@ class RunRecord:
         metrics: Split to metric to value. The split `before` holds the scores of the untuned model.
         predictions: Split to file.
         answers: Split to a function that returns its items in order, for results that keep no file of ours (`foreign`).
+        tasks: Split to what the task is that it is named after: version, shots, source, digest.
         notes: What is missing or was ignored.
     """
 
@@ -40,6 +41,7 @@ class RunRecord:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     predictions: Mapping[str, Path] = field(default_factory=dict)
     answers: Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

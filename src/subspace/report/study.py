@@ -23,6 +23,8 @@ _RESAMPLES = 10_000
 _RESAMPLES_OF_MANY = 2_000
 """Resamples of the bootstrap shown beside, where there are many pairs; it decides nothing."""
 _MANY_PAIRS = 300
+_SECONDS_OFF = 0.2
+"""How far from a budget in seconds a run may end before it is said; shares of the budget."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,30 @@ def study(
     scored = score_tables(arms, agreed, metric=metric)
     _require("--metric", metric, sorted({name for run in records for split in run.metrics.values() for name in split}))
     against = _reference(arms, benches, reference)
-    remarks = tuple(remark for found in scored for remark in found.remarks)
+    remarks = tuple(remark for found in scored for remark in _remarks(found, benches))
     verdict = _judged(scored, against)
     return Study(tuple(records), arms, tuple(benches), tuple(scored), verdict, against, command, remarks)
+
+
+def _remarks(scored: Scored, benches: Sequence[Bench]) -> list[Remark]:
+    """Return what must be said of a task; where all runs were given the same seconds, unequal steps are no fault."""
+    found = list(scored.remarks)
+    given = {job.run.resolve(): bench.budget for bench in benches for job in bench.jobs}
+    budgets = {given.get(run.folder.resolve()) for run in scored.field.records}
+    budget = budgets.pop() if len(budgets) == 1 else None
+    if budget is None or budget[0] != "seconds":
+        return found
+    own = {"seconds": budget[1]}
+    found = [
+        Remark("steps-by-seconds", {**remark.values, **own}) if remark.code == "unequal-steps" else remark
+        for remark in found
+    ]
+    # of a run that was resumed only the last attempt's seconds are known
+    whole = [run for run in scored.field.records if len(run.manifest.get("attempts") or ()) == 1]
+    taken = [run.seconds for run in whole if run.seconds is not None]
+    if taken and not all(abs(seconds / budget[1] - 1) <= _SECONDS_OFF for seconds in taken):
+        found.append(Remark("seconds-missed", {"task": scored.name, "low": min(taken), "high": max(taken), **own}))
+    return found
 
 
 def _reference(arms: Arms, benches: Sequence[Bench], wanted: str | None) -> str | None:

@@ -3,7 +3,7 @@
 bench.json   .lock   journal.jsonl   logs/
 runs/<task>/<model>/before.json
 runs/<task>/<model>/<arm>/seed-<n>/
-runs/<task>/<model>/<arm>/search.json
+runs/<task>/<model>/<arm>/search.json   step_time.json
 runs/<task>/<model>/<arm>/search/rung-<k>/rate-<value>/
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BENCH_SCHEMA", "SEARCH_SCHEMA", "BenchLayout"]
+__all__ = ["BENCH_SCHEMA", "SEARCH_SCHEMA", "STEP_TIME_SCHEMA", "BenchLayout"]
 
 BENCH_SCHEMA = "subspace.bench/1"
 SEARCH_SCHEMA = "subspace.search/1"
+STEP_TIME_SCHEMA = "subspace.step-time/1"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class BenchLayout:
     def search(self, task: str, model: str, arm: str) -> Path:
         """Return the record of an arm's search."""
         return self.arm(task, model, arm) / "search.json"
+
+    def step_time(self, task: str, model: str, arm: str) -> Path:
+        """Return the record of what a step of an arm takes, where the budget is in seconds."""
+        return self.arm(task, model, arm) / "step_time.json"
 
     def trial(self, task: str, model: str, arm: str, rung: int, rate: float) -> Path:
         """Return the run folder of one trial of a search."""

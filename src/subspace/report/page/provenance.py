@@ -11,7 +11,7 @@ from subspace.report.charts.marks import swatch
 from subspace.report.page.parts import Value, folded, section, table
 from subspace.report.record import RunRecord
 from subspace.report.study import Study
-from subspace.report.values import dig
+from subspace.report.values import dig, number
 from subspace.report.words.phrase import Said, both, say
 
 __all__ = ["provenance"]
@@ -26,13 +26,15 @@ def provenance(study: Study) -> str:
     commands = [command for command in (study.command, *(bench.command for bench in study.benches)) if command]
     again = "".join(f"<pre><code>{escape(command)}</code></pre>" for command in commands)
     facts = _facts(study.records)
-    if not facts and not again:
+    tasks = _tasks(study.records)
+    if not facts and not again and not tasks:
         return ""
     told = "".join(
         f"<div><dt>{both(name)}</dt><dd>{escape(', '.join(values))}</dd></div>"
         for name, values in ((name, [*values[:_MOST], *["…"][: len(values[_MOST:])]]) for name, values in facts)
     )
-    parts = f"<h3>{both(say('repeat'))}</h3>{again}" if again else ""
+    parts = f"<h3>{both(say('origin_tasks'))}</h3>{tasks}" if tasks else ""
+    parts += f"<h3>{both(say('repeat'))}</h3>{again}" if again else ""
     return section(
         "provenance",
         say("provenance"),
@@ -61,6 +63,32 @@ def _facts(records: Iterable[RunRecord]) -> list[tuple[Said, list[str]]]:
     found = [(say(f"origin_{key}"), list(values)) for key, values in other.items() if values]
     found += [(say("origin_dates"), [days[0]] if len(days) == 1 else [f"{days[0]} – {days[-1]}"])] if days else []
     return ([(say("origin_versions"), listed)] if listed else []) + found
+
+
+def _tasks(records: Iterable[RunRecord]) -> str:
+    """Return what each task was that runs were evaluated on: one line, or one for each form that it had."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        for split, task in record.tasks.items():
+            found.setdefault((split, _text(task.get("digest"))), []).append(task)
+    if not found:
+        return ""
+    columns = ("version", "num_fewshot", "metric", "num_items", "source")
+    heads: list[Said] = [say("origin_task"), *(say(f"origin_task_{key}") for key in columns), say("origin_task_digest")]
+    rows = []
+    for (split, digest), tasks in sorted(found.items()):
+        values = [next((task[key] for task in tasks if task.get(key) is not None), None) for key in columns]
+        cells = [_cell(split), *map(_cell, values), Value(f"<code>{escape(digest[:_DIGEST])}</code>", digest)]
+        rows.append((None, [*cells, Value(str(len(tasks)), len(tasks))]))
+    return table([*heads, say("facts_runs")], rows)
+
+
+def _cell(value: Any) -> Value:
+    return (
+        Value("–", None)
+        if value is None
+        else Value(escape(str(value)), value if number(value) is not None else str(value))
+    )
 
 
 def _runs(study: Study) -> str:

@@ -102,6 +102,14 @@ VERDICT: Mapping[str, str] = {
     "remark_items_missing": "{runs} runs lack some of the {items} items; each pair is judged on what both have.",
     "remark_arms_left_out": "Of {arms} methods and settings the {judged} with the best means are judged together.",
     "remark_unequal_steps": "Unequal budgets: runs were trained for {low} to {high} steps.",
+    "remark_steps_by_seconds": (
+        "The budget was {seconds} seconds of training: at the pace measured of each method beforehand they buy "
+        "{low} to {high} steps."
+    ),
+    "remark_seconds_missed": (
+        "Runs took {low} to {high} seconds and not the {seconds} of the budget: the machine was not as fast, or not as "
+        "free, as when the pace was measured. A verdict on equal time does not follow."
+    ),
     "remark_unequal_tokens": "Unequal budgets: runs were trained on {low} to {high} tokens.",
     "remark_unequal_models": (
         "Runs of different models or data are shown as tasks of their own and never ranked together."

@@ -99,6 +99,11 @@ VERDICT: Mapping[str, str] = {
     "remark_items_missing": "{runs} 次运行缺少 {items} 条样本中的一部分；每对方法按双方共有的样本判断。",
     "remark_arms_left_out": "共有 {arms} 种方法与设置，仅对均值最好的 {judged} 种一并判断。",
     "remark_unequal_steps": "预算不等：各次运行训练了 {low} 至 {high} 步。",
+    "remark_steps_by_seconds": ("预算为 {seconds} 秒的训练时间：按事先测得的各方法速度，可训练 {low} 至 {high} 步。"),
+    "remark_seconds_missed": (
+        "各次运行实际用时 {low} 至 {high} 秒，而非预算的 {seconds} 秒：机器的速度或空闲程度与测速时不同，"
+        "不能据此得出等时比较的结论。"
+    ),
     "remark_unequal_tokens": "预算不等：各次运行训练了 {low} 至 {high} 个词元。",
     "remark_unequal_models": "不同模型或数据的运行各自成为一个任务，不会混在一起排名。",
     "remark_reference_missing": "{reference} 在此没有得分。",
