@@ -17,10 +17,12 @@ from subspace.models.load import meta_model
 from subspace.optim import Apollo, ApolloMini, FiraAdamW, Flora, GaLoreAdafactor, GaLoreAdamW, QGaLoreAdamW, SophiaG
 from subspace.optim.settings import OptimizerSettings
 from subspace.pipeline.execute import train
+from subspace.pipeline.planning import make_plan
 from subspace.pipeline.run_config import RunConfig, parse_run_config
 from subspace.plan.inventory import take_inventory
 from subspace.plan.shapes import TensorSpec
 
+QWEN = {"model_name_or_path": "Qwen/Qwen2-0.5B", "dtype": "bfloat16"}
 OPTIMIZERS = (GaLoreAdamW, GaLoreAdafactor, FiraAdamW, Apollo, ApolloMini, Flora, QGaLoreAdamW, SophiaG)
 
 
@@ -112,6 +114,22 @@ def test_in_backward_holds_what_the_plan_says(tmp_path: Path) -> None:
     assert held["model.norm.weight"] == (128,)
     assert sum(map(len, held.values())) > 0
     assert sum(spec.num_bytes for spec in run.held_gradients(inventory.tensors, 2)) < 0.2 * 4 * inventory.num_parameters
+
+
+def test_the_plan_counts_what_a_step_passes_through() -> None:
+    """An embedding in the subspace: its SVD takes more than a copy of it, its Gram matrix and pieces do not."""
+    method = {"name": "galore", "rank": 128, "project_embeddings": True, "update": "in_backward"}
+    method |= {"refresh_from": "micro_batch", "state_bits": 8}
+    sizes = {}
+    for basis in ("svd", "gram"):
+        config = recipe(Path("x"), {**method, "basis": basis})
+        config = config.model_copy(update={"model": config.model.model_copy(update=QWEN)})
+        plan = make_plan(config, num_labels=None, total_steps=None)
+        sizes[basis] = plan.step_bytes
+        assert plan.working_bytes >= plan.gradient_bytes + plan.step_bytes
+    embedding, low = 151936 * 896, 4 * 151936 * 128
+    assert sizes["svd"] > 2 * 4 * embedding
+    assert 2 * embedding + low < sizes["gram"] < 3.2 * embedding
 
 
 @pytest.mark.parametrize("name", ["fira", "apollo", "flora"])

@@ -49,7 +49,7 @@ def trained(kind: Any, store: str, rank: int | None, **options: Any) -> dict[str
 
 def in_small_pieces(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pieces, "_PIECE_ELEMENTS", {"cpu": 1024})
-    patch.setattr(weights, "_PART_ELEMENTS", 4096)
+    patch.setattr(weights, "PART_ELEMENTS", 4096)
 
 
 @pytest.mark.parametrize(("bits", "store"), [(32, "bfloat16"), (8, "float32"), (8, "int8"), (4, "bfloat16")])

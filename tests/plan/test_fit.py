@@ -238,3 +238,11 @@ def test_as_json() -> None:
     assert values["fits"] is True
     assert values["overrides"] == ["training.loss_chunk_tokens=256"]
     assert values["trials"][0]["peak_bytes"] == values["peak_bytes"] == 900_000_000
+
+
+@pytest.mark.parametrize(("basis", "offered"), [(None, True), ("svd", True), ("gram", False), ("warm", False)])
+def test_a_basis_from_a_gram_matrix_is_offered_in_place_of_an_svd(basis: str | None, offered: bool) -> None:
+    tree = {**TREE, "method": {**TREE["method"], "basis": basis}}
+    found = [change for change in next_changes(Planned(BASE, tree)) if change.name == "basis"]
+    assert [change.overrides for change in found] == ([("method.basis=gram",)] if offered else [])
+    assert all(change.harm == "rounding" for change in found)

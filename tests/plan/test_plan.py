@@ -147,6 +147,18 @@ def test_peak_where_gradients_are_used_up_in_the_pass() -> None:
     assert full_plan(inventory, batch=Batch(4, 128), cost=late, held_gradients=few).working_bytes == 50_100
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_peak_where_the_optimizer_s_step_passes_through_more_than_the_passes(accumulation: int) -> None:
+    inventory, batch = inventory_of("llama"), Batch(4, 128, accumulation)
+    small, large = (lora_plan(inventory, batch=batch, step_bytes=size) for size in (10, 10**9))
+    assert small.working_bytes == lora_plan(inventory, batch=batch).working_bytes
+    assert large.working_bytes == large.gradient_bytes + 10**9
+    assert large.peak_bytes == large.held_bytes + large.working_bytes
+    assert Plan.from_json(json.loads(json.dumps(large.to_json()))) == large
+    older = {name: value for name, value in small.to_json().items() if name != "step_bytes"}
+    assert Plan.from_json(older) == dataclasses.replace(small, step_bytes=0)
+
+
 def test_flops_of_a_step_and_of_the_run() -> None:
     plan = lora_plan(inventory_of("llama"), batch=Batch(4, 128, accumulation=3, steps=10))
     assert (plan.forward_flops, plan.backward_flops, plan.recompute_flops) == (3000, 6000, 2700)

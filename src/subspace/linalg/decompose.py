@@ -191,6 +191,7 @@ def _product(first: Tensor, second: Tensor) -> Tensor:
         strips = [first[..., start:end, :].float() @ second for start, end in _slices(rows, step)]
         return _zeros_for_faults(torch.cat(strips, dim=-2))
     total = first.new_zeros((), dtype=torch.float32)
+    step = max(1, min(step, _WIDENED_ELEMENTS * inner // max(1, second.numel())))  # the second factor may be the larger
     for start, end in _slices(inner, step):
         total = total + first[..., start:end].float() @ second[..., start:end, :].float()
     return _zeros_for_faults(total)

@@ -167,6 +167,18 @@ class Method(abc.ABC):
 
         return adamw_state(trained, settings)
 
+    def step_bytes(self, trained: tuple[TensorSpec, ...], settings: OptimizerSettings, writing_bytes: int = 0) -> int:
+        """Return what the optimizer's step passes through beside held gradients and state, at its most.
+
+        Args:
+            trained: Every tensor with a gradient.
+            settings: The numbers that every optimizer reads.
+            writing_bytes: What writing a trained weight takes that is stored as codes.
+        """
+        from subspace.optim.step_size import adamw_step_bytes
+
+        return adamw_step_bytes(trained, settings) + writing_bytes
+
     def kept_specs(self, inventory: Inventory, placements: tuple[Placement, ...]) -> tuple[TensorSpec, ...]:
         """Return the tensors that the method object holds outside model and optimizer during the run."""
         return ()

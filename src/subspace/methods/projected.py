@@ -114,6 +114,13 @@ class ProjectedMethod(Method):
         return optimizer
 
     def state_specs(self, trained: tuple[TensorSpec, ...], settings: OptimizerSettings) -> tuple[TensorSpec, ...]:
+        return self._without_numbers(trained, settings).planned_state()
+
+    def step_bytes(self, trained: tuple[TensorSpec, ...], settings: OptimizerSettings, writing_bytes: int = 0) -> int:
+        return self._without_numbers(trained, settings).planned_passing(writing_bytes)
+
+    def _without_numbers(self, trained: tuple[TensorSpec, ...], settings: OptimizerSettings) -> SubspaceOptimizer:
+        """Return the optimizer over shapes alone."""
         import torch
         from torch import nn
 
@@ -121,7 +128,7 @@ class ProjectedMethod(Method):
             (spec.name, nn.Parameter(torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device="meta")))
             for spec in trained
         ]
-        return self._build(empty, settings).planned_state()
+        return self._build(empty, settings)
 
     def held_gradients(self, trained: tuple[TensorSpec, ...], accumulation: int) -> tuple[TensorSpec, ...]:
         settings = self.settings

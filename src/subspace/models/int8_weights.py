@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from subspace.core.seeding import derive_seed
 
-__all__ = ["Int8Weight", "WeightHandle", "dequantized", "num_groups"]
+__all__ = ["Int8Weight", "WeightHandle", "dequantized", "num_groups", "rounding_bytes"]
 
 _GROUP = 256
 _TOP = 127
@@ -43,6 +43,11 @@ def num_groups(columns: int) -> int:
     [1, 1, 4]
     """
     return -(-columns // _GROUP)
+
+
+def rounding_bytes(num_elements: int) -> int:
+    """Return what a write passes through beside its values, at the most on any device: six float32 numbers for each."""
+    return 6 * 4 * min(num_elements, _OTHER_BLOCK_ELEMENTS)
 
 
 def dequantized(codes: Tensor, scales: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:

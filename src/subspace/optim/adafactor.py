@@ -27,9 +27,10 @@ from torch import Tensor
 from subspace.core.errors import ConfigError
 from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
-from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.lowbit import add_moments, narrow, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Group, Plain
+from subspace.optim.step_size import basis_bytes, moment_pieces
 from subspace.optim.weights import writable
 from subspace.projection.geometry import Geometry
 
@@ -201,6 +202,20 @@ class ProjectedAdafactor(SubspaceOptimizer):
             update, rate = self._scaled(plain.state, update, weight, group, plain.step, bits, plain.seed)
             decay_(weight, group, rate)
             weight.sub_(update)
+
+    def update_bytes(self, geometry: Geometry, settings: ProjectionSettings, itemsize: int, count: int) -> int:
+        low, whole = 4 * math.prod(geometry.low_shape), 4 * math.prod(geometry.matrix_shape)
+        bases = basis_bytes(geometry, settings, drawn=False)
+        momentum = 0 if self.rule.beta1 is None else 2 * low
+        return 2 * low + momentum + bases + (whole if itemsize < 4 else 0)
+
+    def plain_bytes(self, shape: tuple[int, ...], settings: ProjectionSettings, itemsize: int) -> int:
+        size = math.prod(shape)
+        copies = 1 if itemsize >= 4 else 2
+        if self.rule.beta1 is not None:
+            coded = narrow(size, settings.state_bits)
+            return 4 * size * (copies + 1 + coded) + moment_pieces(size, coded)
+        return 4 * size * copies
 
 
 def decay_(weight: Tensor, group: Group, rate: Tensor) -> None:

@@ -12,6 +12,7 @@ References: Liu et al. 2023, arXiv 2305.14342, algorithm 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ from torch.nn import functional
 from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments, read_part, write_part
-from subspace.optim.pieces import pieces
+from subspace.optim.pieces import LARGEST_PIECE, pieces
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Group, Plain, decay_rate
 from subspace.optim.weights import wide_pieces
@@ -132,6 +133,9 @@ class CurvatureClipped(SubspaceOptimizer):
             wide = flat[part].float()
             direction = self._direction(plain.state, wide, group, part, flat.numel(), plain.settings, plain.seed)
             weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])
+
+    def plain_bytes(self, shape: tuple[int, ...], settings: ProjectionSettings, itemsize: int) -> int:
+        return super().plain_bytes(shape, settings, itemsize) + 3 * 4 * min(math.prod(shape), LARGEST_PIECE)
 
 
 def measure_curvature(model: nn.Module, optimizer: CurvatureClipped, batch: Mapping[str, Tensor]) -> None:

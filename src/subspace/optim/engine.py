@@ -54,8 +54,6 @@ class SubspaceOptimizer(ProjectingOptimizer):
             other.
     """
 
-    needs_whole_gradient: ClassVar[bool] = False
-    """Whether the update needs the gradient itself and not its projection alone."""
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings()
     """The method's own defaults."""
     refresher_class: ClassVar[type[Refresher]] = Refresher

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-__all__ = ["aligned_rows", "piece_elements", "pieces"]
+__all__ = ["LARGEST_PIECE", "PART_ELEMENTS", "aligned_rows", "piece_elements", "pieces", "row_slices"]
 
 _PIECE_ELEMENTS = {"cpu": 2**18}
-_DEFAULT_PIECE_ELEMENTS = 2**21
-"""Elsewhere launches cost more."""
+LARGEST_PIECE = 2**21
+"""Of other devices, where launches cost more."""
+PART_ELEMENTS = 2**22
+"""Of the rows of a weight into which a product is added at once, about."""
 _ALIGNMENT = 256
 """Numbers of a block of codes, or several whole ones."""
 
 
 def piece_elements(device: torch.device) -> int:
     """Return how many numbers are handled at once."""
-    return _PIECE_ELEMENTS.get(device.type, _DEFAULT_PIECE_ELEMENTS)
+    return _PIECE_ELEMENTS.get(device.type, LARGEST_PIECE)
 
 
 def pieces(num_elements: int, device: torch.device) -> Iterator[slice]:
@@ -39,3 +43,8 @@ def aligned_rows(columns: int, num_elements: int) -> int:
     """
     unit = _ALIGNMENT // math.gcd(_ALIGNMENT, columns)
     return max(unit, num_elements // columns // unit * unit)
+
+
+def row_slices(count: int, step: int) -> Iterator[slice]:
+    """Yield consecutive parts of so many rows."""
+    return (slice(first, min(first + step, count)) for first in range(0, count, step))

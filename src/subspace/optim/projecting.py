@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import read_bases
+from subspace.optim.lowbit import narrow
 from subspace.optim.moments import directions
-from subspace.optim.slots import Bundle, Scratch, Slot
+from subspace.optim.pieces import LARGEST_PIECE, PART_ELEMENTS, aligned_rows, row_slices
+from subspace.optim.settings import ProjectionSettings
+from subspace.optim.slots import Bundle, Scratch, Slot, bundle_size
 from subspace.optim.stacked import can_stack, project_stack
 from subspace.optim.stateful import StatefulOptimizer
+from subspace.optim.step_size import adam_bytes, basis_bytes, lifting_bytes, moment_pieces, refresh_bytes
 from subspace.optim.weights import parts
+from subspace.projection.basis import num_stacked
+from subspace.projection.geometry import Geometry
 from subspace.projection.projector import Projector
 
 __all__ = ["ProjectingOptimizer"]
+
+_CHANNEL_NUMBERS = 6
+_LAUNCHING = "cuda"
+"""Where most weights are updated together."""
 
 
 class ProjectingOptimizer(StatefulOptimizer):
     """An optimizer that can project the gradients of a bundle and lift directions into its weights."""
 
     scratch: Scratch
+    needs_whole_gradient: ClassVar[bool] = False
+    """Whether the update needs the gradient itself and not its projection alone."""
+    keeps_projections: ClassVar[bool] = False
+    """Whether the update reads projections of gradients beside their directions."""
 
     def projector(self, slot: Slot, state: dict[str, Any]) -> Projector:
         """Return the projector of a weight, in float32."""
@@ -66,18 +81,19 @@ class ProjectingOptimizer(StatefulOptimizer):
         if gradient.dtype == torch.float32:
             projector.project(gradient, out=out)
         else:
-            out.copy_(projector.to(gradient).project(gradient))
+            narrow_projector = projector.to(gradient)
+            for rows in _independent_rows(gradient, slot.geometry):
+                out[..., rows, :].copy_(narrow_projector.project(gradient[..., rows, :]))
         if slot.low is not None:
             out.add_(slot.low)
 
-    def directions(self, bundle: Bundle, lows: Sequence[Tensor], *, keep: bool = False) -> Sequence[Tensor]:
+    def directions(self, bundle: Bundle, lows: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return Adam's bias-corrected directions of low-rank gradients, and move their moments.
 
-        Args:
-            keep: Leave `lows` as they are; else they may be overwritten.
+        Large ones are written over `lows`, unless the rule still needs these.
         """
         seeds = [self.rounding_seed(slot, bundle.step) for slot in bundle.slots]
-        return directions(bundle, lows, seeds, self.scratch, keep=keep)
+        return directions(bundle, lows, seeds, self.scratch, keep=self.keeps_projections)
 
     def lifted_parts(
         self, bundle: Bundle, slot: Slot, state: dict[str, Any], low: Tensor, *, beta: float, alpha: float
@@ -91,6 +107,70 @@ class ProjectingOptimizer(StatefulOptimizer):
     def rounding_seed(self, slot: Slot, step: int) -> int:
         """Return the seed of stochastic rounding of a weight at a step; the next ones are for its moments."""
         return mix_seed(slot.settings.seed, slot.index, step)
+
+    # What a step passes through beside held gradients and state, from shapes
+
+    def planned_passing(self, writing_bytes: int = 0) -> int:
+        """Return the bytes of it at their most, where gradients are clipped before the step; nothing is computed.
+
+        Args:
+            writing_bytes: What writing a weight takes that is stored as codes.
+        """
+        like: dict[tuple[Any, ...], list[Slot]] = {}
+        for slot in self.slots.values():
+            shape = tuple(slot.parameter.shape)
+            like.setdefault((slot.geometry, slot.settings, shape, slot.parameter.dtype), []).append(slot)
+        return max((self._passing_of(slots[0], len(slots), writing_bytes) for slots in like.values()), default=0)
+
+    def update_bytes(self, geometry: Geometry, settings: ProjectionSettings, itemsize: int, count: int) -> int:
+        """Return what updating `count` weights at once takes beside their projections.
+
+        Args:
+            itemsize: Bytes of a number of a weight and of its gradient.
+        """
+        size, limit = math.prod(geometry.low_shape), LARGEST_PIECE
+        kept = count if self.keeps_projections or count > 1 or size <= limit else 0
+        own = 4 * (kept * size or min(size, limit))
+        if self.needs_whole_gradient:
+            own += _CHANNEL_NUMBERS * 4 * max(geometry.low_shape)  # norms and factors
+        narrowed = moment_pieces(size, narrow(size, settings.state_bits))
+        bases = basis_bytes(geometry, settings, drawn=not self.keeps_bases(settings))
+        return own + max(narrowed, bases + lifting_bytes(geometry, itemsize))
+
+    def plain_bytes(self, shape: tuple[int, ...], settings: ProjectionSettings, itemsize: int) -> int:
+        """Return what updating a weight takes that is not projected."""
+        size = math.prod(shape)
+        return adam_bytes(size, narrow(size, settings.state_bits), itemsize)
+
+    def _passing_of(self, slot: Slot, count: int, writing_bytes: int) -> int:
+        geometry, settings, itemsize = slot.geometry, slot.settings, slot.parameter.dtype.itemsize
+        used_up = settings.update == "in_backward" and not settings.full_accumulator
+        gradient = itemsize * slot.parameter.numel()
+        if geometry is None:
+            own = gradient if used_up and self.needs_whole_gradient else 0
+            return own + self.plain_bytes(tuple(slot.parameter.shape), settings, itemsize) + writing_bytes
+        in_hook = used_up and (self.needs_whole_gradient or settings.refresh_from == "micro_batch")
+        count = min(count, bundle_size(geometry, _LAUNCHING))
+        at_once = 1 if in_hook else count
+        low, kept = math.prod(geometry.low_shape), self.keeps_bases(settings)
+        project = (4 + (itemsize if itemsize < 4 else 0)) * low + basis_bytes(geometry, settings, drawn=not kept)
+        together = num_stacked(slot.parameter.numel(), settings.basis, at_once)
+        refresh = refresh_bytes(geometry, settings, itemsize, together) if kept else 0
+        own = gradient if in_hook else 0
+        if self.needs_whole_gradient:
+            stacked = gradient * at_once if at_once > 1 else 0
+            update = 4 * at_once * low + self.update_bytes(geometry, settings, itemsize, at_once) + writing_bytes
+            return own + max(refresh, stacked + at_once * project, update)
+        # in a hook, and where gradients are clipped, a projection takes the place of its gradient
+        update = self.update_bytes(geometry, settings, itemsize, count) + writing_bytes if in_hook else 0
+        return max(own + max(refresh, project), update)
+
+
+def _independent_rows(gradient: Tensor, geometry: Geometry) -> Iterable[slice]:
+    """Return rows to be projected in turn: a CPU keeps a whole narrow product in float32 for a while."""
+    if geometry.side != "right" or gradient.device.type != "cpu" or gradient.ndim > 2:
+        return (slice(None),)
+    return row_slices(geometry.m, aligned_rows(geometry.n, PART_ELEMENTS))
 
 
 def _clear_faults(lows: Tensor) -> None:

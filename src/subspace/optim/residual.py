@@ -44,6 +44,7 @@ class ResidualAdamW(SubspaceOptimizer):
     """
 
     needs_whole_gradient: ClassVar[bool] = True
+    keeps_projections: ClassVar[bool] = True
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(scale=0.25)
 
     def new_state(self, geometry: Geometry, settings: ProjectionSettings, device: torch.device) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class ResidualAdamW(SubspaceOptimizer):
 
     def update_bundle(self, bundle: Bundle) -> None:
         lows = self.low_gradients(bundle)
-        directions = self.directions(bundle, lows, keep=True)
+        directions = self.directions(bundle, lows)
         for slot, state, low, direction in zip(bundle.slots, bundle.states, lows, directions, strict=True):
             self._update_one(bundle, slot, state, low, direction)
 

@@ -29,10 +29,11 @@ from subspace.linalg.sketch import gaussian
 from subspace.optim.adafactor import AdafactorRule, decay_
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.guards import finite_part
-from subspace.optim.lowbit import add_moments, read_moment, write_moment
+from subspace.optim.lowbit import add_moments, narrow, read_moment, write_moment
 from subspace.optim.refresher import Refresher
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Plain, Slot
+from subspace.optim.step_size import basis_bytes
 from subspace.optim.weights import writable
 from subspace.projection.geometry import Geometry, geometry_of
 from subspace.projection.projector import Projector
@@ -160,3 +161,12 @@ class SketchedAdafactor(SubspaceOptimizer):
             rate = self.rule.rate(weight, plain.group["lr"], plain.step)
             decay_(weight, plain.group, rate)
             weight.sub_(update.mul_(rate))
+
+    def update_bytes(self, geometry: Geometry, settings: ProjectionSettings, itemsize: int, count: int) -> int:
+        low, whole = 4 * math.prod(geometry.low_shape), 4 * math.prod(geometry.matrix_shape)
+        wide = 2 * whole if itemsize < 4 else 0
+        return 2 * whole + wide + 2 * low + basis_bytes(geometry, settings, drawn=True)
+
+    def plain_bytes(self, shape: tuple[int, ...], settings: ProjectionSettings, itemsize: int) -> int:
+        size = math.prod(shape)
+        return 4 * size * ((1 if itemsize >= 4 else 2) + narrow(size, settings.state_bits))

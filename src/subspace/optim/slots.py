@@ -15,7 +15,7 @@ from subspace.optim.direction import uncorrected_eps
 from subspace.optim.settings import ProjectionSettings
 from subspace.projection.geometry import Geometry
 
-__all__ = ["Bundle", "Plain", "Scratch", "Slot", "bundles", "decay_rate"]
+__all__ = ["Bundle", "Plain", "Scratch", "Slot", "bundle_size", "bundles", "decay_rate"]
 
 Group = dict[str, Any]
 
@@ -165,6 +165,13 @@ class Scratch:
         return buffer[:size].view(shape)
 
 
+def bundle_size(geometry: Geometry, device_type: str) -> int:
+    """Return how many weights are updated together at the most."""
+    limit = _BUNDLE_ELEMENTS.get(device_type, _DEFAULT_BUNDLE_ELEMENTS)
+    most = _MOST_GRADIENT_ELEMENTS // math.prod(geometry.matrix_shape)
+    return max(1, min(limit // math.prod(geometry.low_shape), most))
+
+
 def bundles(slots: Iterable[Slot], states: Mapping[Tensor, dict[str, Any]], group: Group) -> Iterator[Bundle]:
     """Yield slots of one group in bundles of one geometry, settings, type, device, step and age, in their order."""
     found: dict[tuple[Any, ...], list[Slot]] = {}
@@ -173,9 +180,7 @@ def bundles(slots: Iterable[Slot], states: Mapping[Tensor, dict[str, Any]], grou
         key = (slot.geometry, slot.settings, parameter.dtype, parameter.device, state["step"], state["age"])
         found.setdefault(key, []).append(slot)
     for (geometry, settings, _, device, *_), members in found.items():
-        limit = _BUNDLE_ELEMENTS.get(device.type, _DEFAULT_BUNDLE_ELEMENTS)
-        most = _MOST_GRADIENT_ELEMENTS // math.prod(geometry.matrix_shape)
-        size = max(1, min(limit // math.prod(geometry.low_shape), most))
+        size = bundle_size(geometry, device.type)
         for first in range(0, len(members), size):
             chosen = tuple(members[first : first + size])
             yield Bundle(chosen, tuple(states[slot.parameter] for slot in chosen), geometry, settings, group)

@@ -12,12 +12,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from subspace.optim.pieces import aligned_rows, piece_elements, pieces
+from subspace.optim.pieces import PART_ELEMENTS, aligned_rows, piece_elements, pieces, row_slices
 
 __all__ = ["parts", "wide_pieces", "writable"]
-
-_PART_ELEMENTS = 2**22
-"""Of the rows of a part, about."""
 
 
 @contextmanager
@@ -63,12 +60,12 @@ def parts(parameter: Tensor, shape: tuple[int, ...], seed: int) -> Iterator[tupl
             if weight.device.type != "cpu" or weight.dtype.itemsize >= 4 or len(shape) > 2:
                 yield slice(None), weight
                 return
-            for rows in _row_slices(shape[0], aligned_rows(shape[1], _PART_ELEMENTS)):
+            for rows in row_slices(shape[0], aligned_rows(shape[1], PART_ELEMENTS)):
                 yield rows, weight[rows]
         return
-    step = max(1, _PART_ELEMENTS // shape[-1])
+    step = max(1, PART_ELEMENTS // shape[-1])
     buffer = torch.empty((min(step, shape[-2]), shape[-1]), device=parameter.device)
-    for rows in _row_slices(shape[-2], step):
+    for rows in row_slices(shape[-2], step):
         values = stored.read(buffer[: rows.stop - rows.start], rows=rows)
         yield rows, values
         stored.write(values, seed=seed, rows=rows)
@@ -86,7 +83,7 @@ def wide_pieces(parameter: Tensor, seed: int) -> Iterator[tuple[slice, Tensor]]:
         count, columns = parameter.shape
         step = aligned_rows(columns, piece_elements(parameter.device))
         buffer = torch.empty((min(step, count), columns), device=parameter.device)
-        for rows in _row_slices(count, step):
+        for rows in row_slices(count, step):
             values = stored.read(buffer[: rows.stop - rows.start], rows=rows)
             yield slice(rows.start * columns, rows.stop * columns), values.view(-1)
             stored.write(values, seed=seed, rows=rows)
@@ -103,7 +100,3 @@ def wide_pieces(parameter: Tensor, seed: int) -> Iterator[tuple[slice, Tensor]]:
                 values = buffer[: part.stop - part.start].copy_(flat[part])
                 yield part, values
                 flat[part].copy_(values)
-
-
-def _row_slices(count: int, step: int) -> Iterator[slice]:
-    return (slice(first, min(first + step, count)) for first in range(0, count, step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from subspace.core.errors import DataError, SubspaceError
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from subspace.plan.plan import Batch, Plan
-    from subspace.plan.shapes import GraphCost, Inventory
+    from subspace.plan.shapes import GraphCost, Inventory, TensorSpec
 
 __all__ = ["Known", "known_from_data", "make_plan", "memory_advice", "plan_with_data"]
 
@@ -64,6 +65,7 @@ def make_plan(
         batch=batch,
         kept=method.kept_specs(inventory, placements),
         held_gradients=method.held_gradients(specs, batch.accumulation),
+        step_bytes=method.step_bytes(specs, config.optimizer_settings(), _writing_bytes(config, specs, stored)),
         stored_bytes=stored,
         notes=(*notes, *method.notes(inventory, placements)),
     )
@@ -132,6 +134,15 @@ def _stored_bytes(config: RunConfig, model: nn.Module, inventory: Inventory) -> 
         for tensor in inventory.tensors
         if tensor.name in names
     }
+
+
+def _writing_bytes(config: RunConfig, trained: Iterable[TensorSpec], stored: Mapping[str, int]) -> int:
+    """Return what writing a trained weight that is held as codes takes."""
+    if config.model.trained_weights != "int8":
+        return 0
+    from subspace.models.int8_weights import rounding_bytes
+
+    return max((rounding_bytes(tensor.num_elements) for tensor in trained if tensor.name in stored), default=0)
 
 
 class Known(NamedTuple):

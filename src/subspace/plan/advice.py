@@ -59,7 +59,7 @@ def _smaller_batches(plan: Plan) -> list[Suggestion]:
     batch, found = plan.batch, []
 
     def saved(transient: float) -> int:
-        return round(plan.working_bytes - plan.gradient_bytes - transient)
+        return round(plan.working_bytes - plan.gradient_bytes - max(transient, plan.step_bytes))
 
     if batch.batch_size > 1:
         rows = batch.batch_size // 2

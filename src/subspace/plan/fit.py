@@ -243,6 +243,8 @@ def _rounded(recipe: _Recipe) -> Iterator[Change]:
     if recipe.has("method.refresh_from", "step") and recipe.has("method.update", "after_backward", "in_backward"):
         values = {"method.update": "in_backward", "method.refresh_from": "micro_batch"}
         yield Change("bases", values, "bases come from the first micro-batch of a step", "rounding")
+    if recipe.has("method.basis", None, "svd"):
+        yield _one("basis", "method.basis", "gram", "bases from an eigenproblem of the shorter side", "rounding")
     in_float32 = recipe.plan.weight_bytes >= 3 * recipe.plan.num_parameters
     if in_float32 and recipe.has("training.mixed_precision", "no"):
         yield _one("precision", "training.mixed_precision", "bf16", "arithmetic in 16 bits", "rounding")

@@ -8,7 +8,8 @@ activations are those of the model's own graph when every row has its full lengt
 libraries, an allocator's slack, a GPU's context) is in no figure.
 
 With accumulation the gradients of earlier micro-batches lie beside the whole next pass; without, they come into being
-while activations go. `working_bytes` is the larger of what then lives during the passes and at the optimizer's step.
+while activations go. `working_bytes` is the larger of what then lives during the passes and at the optimizer's step,
+which passes through `step_bytes` beside the gradients.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Plan:
         logits_bytes: Tensors of the logits' shape alive at once; partly kept, so partly in `activation_bytes`.
         transient_bytes: The most that activations, logits and passing results take at one moment.
         working_bytes: The most that gradients, activations, logits and passing results take at one moment.
+        step_bytes: What the optimizer's step passes through beside gradients and state, at the most.
         forward_flops: Per optimizer step, as all FLOPs here; `run_flops` is None if the steps are not known.
     """
 
@@ -97,6 +99,7 @@ class Plan:
     recompute_flops: int
     notes: tuple[str, ...] = ()
     placements: tuple[Placement, ...] = ()
+    step_bytes: int = 0
 
     @property
     def num_parameters(self) -> int:
@@ -144,7 +147,9 @@ class Plan:
                 expected=str(SCHEMA),
                 action="Plan again with this version.",
             )
-        fields = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        fields = {"step_bytes": 0} | {
+            field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values
+        }
         modules = tuple(PlannedModule(**item | {"shape": tuple(item["shape"])}) for item in fields["modules"])
         tensors = tuple(TensorSpec(**item | {"shape": tuple(item["shape"])}) for item in fields["trained_tensors"])
         return cls(
@@ -174,6 +179,7 @@ def compose(
     batch: Batch,
     kept: tuple[TensorSpec, ...] = (),
     held_gradients: tuple[TensorSpec, ...] | None = None,
+    step_bytes: int = 0,
     stored_bytes: Mapping[str, int] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Plan:
@@ -190,6 +196,7 @@ def compose(
         batch: What the run computes on.
         kept: What the method holds outside model and optimizer.
         held_gradients: What is held of gradients during a step; None: one for every trained tensor, in its type.
+        step_bytes: What the optimizer's step passes through beside gradients and state.
         stored_bytes: Bytes of base tensors that are not stored as the inventory says (quantized ones), by name.
         notes: Sentences for the reader, put before the plan's own.
     """
@@ -210,7 +217,7 @@ def compose(
         **_state(optimizer_state, kept),
         **_parameters(inventory, account, trained),
         **_weights(inventory, account, stored_bytes or {}),
-        **_passes(cost, batch, trained if held_gradients is None else held_gradients),
+        **_passes(cost, batch, trained if held_gradients is None else held_gradients, step_bytes),
     )
 
 
@@ -241,13 +248,14 @@ def _weights(inventory: Inventory, account: Account, stored: Mapping[str, int]) 
     }
 
 
-def _passes(cost: GraphCost, batch: Batch, held: tuple[TensorSpec, ...]) -> dict[str, Any]:
+def _passes(cost: GraphCost, batch: Batch, held: tuple[TensorSpec, ...], step_bytes: int) -> dict[str, Any]:
     return {
         "gradient_bytes": _bytes(held),
         "activation_bytes": cost.saved_activation_bytes,
         "logits_bytes": cost.logits_bytes,
         "transient_bytes": cost.transient_bytes,
-        "working_bytes": _working_bytes(cost, _bytes(held), batch.accumulation),
+        "working_bytes": _working_bytes(cost, _bytes(held), step_bytes, batch.accumulation),
+        "step_bytes": step_bytes,
         "forward_flops": cost.forward_flops * batch.accumulation,
         "backward_flops": cost.backward_flops * batch.accumulation,
         "recompute_flops": cost.recompute_flops * batch.accumulation,
@@ -258,15 +266,14 @@ def _bytes(tensors: tuple[TensorSpec, ...]) -> int:
     return sum(tensor.num_bytes for tensor in tensors)
 
 
-def _working_bytes(cost: GraphCost, held_bytes: int, accumulation: int) -> int:
+def _working_bytes(cost: GraphCost, held_bytes: int, step_bytes: int, accumulation: int) -> int:
     """Return the most that lives at one moment; gradients that are freed at once are among the passing results.
 
     In a single pass gradients come into being while activations go, and no more of them is held than all.
     """
     beside_a_pass = held_bytes + cost.transient_bytes
-    if accumulation > 1:
-        return beside_a_pass
-    return max(min(cost.backward_peak_bytes, beside_a_pass), held_bytes)
+    in_the_passes = beside_a_pass if accumulation > 1 else min(cost.backward_peak_bytes, beside_a_pass)
+    return max(in_the_passes, held_bytes + step_bytes)
 
 
 def _quantizable(inventory: Inventory, excluded: set[str]) -> tuple[TensorSpec, ...]:

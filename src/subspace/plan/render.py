@@ -80,6 +80,7 @@ def _facts(plan: Plan) -> list[tuple[str, str, str]]:
     recompute = [("  recomputed", format_count(plan.recompute_flops), "")] if plan.recompute_flops else []
     chunks = f"{batch.loss_chunk_tokens} positions at a time" if batch.loss_chunk_tokens else "partly in activations"
     kept = [("kept by the method", format_bytes(plan.kept_bytes), "exact")] if plan.kept_bytes else []
+    step = [("optimizer step", format_bytes(plan.step_bytes), "in passing, at the most")] if plan.step_bytes else []
     return [
         ("model", plan.model, plan.model_type),
         ("method", plan.method, f"{plan.quantization} quantization" if plan.quantization != "none" else ""),
@@ -89,6 +90,7 @@ def _facts(plan: Plan) -> list[tuple[str, str, str]]:
         ("gradients", format_bytes(plan.gradient_bytes), "exact"),
         ("optimizer state", format_bytes(plan.optimizer_state_bytes), "exact"),
         *kept,
+        *step,
         ("activations", format_bytes(plan.activation_bytes), "of the graph, full rows"),
         ("logits", format_bytes(plan.logits_bytes), chunks),
         ("peak", format_bytes(plan.peak_bytes), "libraries and slack come on top"),

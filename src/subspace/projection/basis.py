@@ -11,12 +11,21 @@ from torch import Tensor
 from subspace.linalg.decompose import align_signs, leading_basis
 from subspace.projection.geometry import Basis, Geometry
 
-__all__ = ["BASES", "find_bases"]
+__all__ = ["BASES", "find_bases", "num_stacked"]
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 
 _STACKED_ELEMENTS = 2**22
 """Matrices are stacked for one batched decomposition up to this size; larger ones gain nothing by it."""
+_TOGETHER_ELEMENTS = 2**24
+"""Of a stack, which is copied and widened."""
+
+
+def num_stacked(num_elements: int, how: Basis, count: int) -> int:
+    """Return how many of `count` like matrices are decomposed together."""
+    if how in ("random", "svd") or num_elements > _STACKED_ELEMENTS:
+        return 1
+    return min(count, max(1, _TOGETHER_ELEMENTS // max(1, num_elements)))
 
 
 def find_bases(
@@ -35,8 +44,12 @@ def find_bases(
         previous: The bases so far of each, or None; signs of estimated bases follow them.
         seeds: One for each.
     """
+    most = num_stacked(gradients[0].numel(), how, len(gradients))
+    if 1 < most < len(gradients):
+        cuts = [slice(first, first + most) for first in range(0, len(gradients), most)]
+        return [bases for cut in cuts for bases in find_bases(gradients[cut], geometry, how, previous[cut], seeds[cut])]
     sides: tuple[Literal["left", "right"], ...] = ("left", "right") if geometry.side == "both" else (geometry.side,)
-    stacked = how not in ("random", "svd") and len(gradients) > 1 and gradients[0].numel() <= _STACKED_ELEMENTS
+    stacked = most > 1
     found = []
     for place, side in enumerate(sides):
         earlier = [None if bases is None else bases[place] for bases in previous]
