@@ -164,6 +164,7 @@ class Plan:
         )
 
 
+_OF_THE_MODEL = ("model_type", "task", "quantization", "num_layers", "hidden_size")
 _DERIVED = ("num_parameters", "trained_share", "held_bytes", "peak_bytes", "step_flops", "run_flops")
 
 
@@ -204,16 +205,12 @@ def compose(
     return Plan(
         method=method,
         model=model,
-        model_type=inventory.model_type,
-        task=inventory.task,
-        quantization=inventory.quantization,
         batch=batch,
-        num_layers=inventory.num_layers,
-        hidden_size=inventory.hidden_size,
         placements=placements,
         modules=planned_modules(inventory, placements, trained),
         trained_tensors=trained,
         notes=(*notes, *_notes(inventory, batch)),
+        **{name: getattr(inventory, name) for name in _OF_THE_MODEL},
         **_state(optimizer_state, kept),
         **_parameters(inventory, account, trained),
         **_weights(inventory, account, stored_bytes or {}),
