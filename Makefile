@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/subspace demo
 
 test: $(VENV)/.installed-dev
-	cd $(ROOT) && $(BIN)/python -m pytest -q
+	cd $(ROOT) && $(BIN)/python -m pytest -q -n logical --dist loadfile
 
 slow: $(VENV)/.installed-dev
 	cd $(ROOT) && $(BIN)/python -m pytest -q -m slow --timeout 3000
