@@ -280,7 +280,9 @@ def test_compare(finished: Path, stopped: Path, subspace: CommandLine) -> None:
         log.write('{"schema": 1, "event": "st')
     before = contents(stopped)
     ended = subspace("compare", finished, stopped, "--out", "both")
-    told = {line.partition(":")[0]: subspace.folder / line.partition(":")[2].strip() for line in ended.out.splitlines()}
+    verdict, _, files = ended.out.partition("\n\n")
+    assert verdict.startswith("2 runs, nothing to compare by yet.")
+    told = {line.partition(":")[0]: subspace.folder / line.partition(":")[2].strip() for line in files.splitlines()}
     assert list(told) == ["page", "plot", "summary", "every number"]
     assert all(path.parent == subspace.folder / "both" for path in told.values())
     assert "lora" in told["page"].read_text()

@@ -130,4 +130,4 @@ def test_every_other_method_takes_a_quantized_base() -> None:
         for refusal in new_method(name).card.refuses
         if "quantization" in refusal.key and not refusal.when  # those that train weights take one for an adapter
     }
-    assert refusing == {"full", "pissa", "olora"}
+    assert refusing == {"full", "pissa", "olora", "custom_optimizer", "custom_peft"}

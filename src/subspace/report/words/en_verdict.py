@@ -41,7 +41,7 @@ VERDICT: Mapping[str, str] = {
     "title_no_difference": "Nothing is told apart from {reference}.",
     "title_bare": "{arm} scores highest, but nothing tells whether by chance.",
     "title_run": "{run}",
-    "title_runs": "{count} runs, not yet scored.",
+    "title_runs": "{count} runs, nothing to compare by yet.",
     # The verdict
     "line_leads": "Highest",
     "line_reference": "Reference",

@@ -41,7 +41,7 @@ VERDICT: Mapping[str, str] = {
     "title_no_difference": "没有方法与 {reference} 拉开差距。",
     "title_bare": "{arm} 得分最高，但无法判断是否出于偶然。",
     "title_run": "{run}",
-    "title_runs": "{count} 次运行，尚无评分。",
+    "title_runs": "{count} 次运行，尚无可比较的评分。",
     # 结论
     "line_leads": "得分最高",
     "line_reference": "参照方法",
