@@ -74,7 +74,8 @@ def _openbookqa() -> list[dict[str, Any]]:
 
 
 def _piqa() -> list[dict[str, Any]]:
-    docs = _as_docs("piqa", "commonsense/piqa_test")
+    """Return the rows whose choices fit 512 tokens: the harness gives up a whole task for one choice that does not."""
+    docs = [doc for doc in _as_docs("piqa", "commonsense/piqa_test") if max(map(len, doc["choices"])) < 800]
     return [
         {"goal": doc["goal"], "sol1": doc["choices"][0], "sol2": doc["choices"][1], "label": doc["gold"]}
         for doc in docs

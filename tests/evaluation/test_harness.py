@@ -110,6 +110,18 @@ def test_what_cannot_be_run_is_told(
         run_harness(subject, "toy_choice", include=str(other))
 
 
+def test_an_assertion_of_the_harness_says_where_it_stands(make_model: MakeModel, tokenizer: Any, tasks: Path) -> None:
+    # A choice longer than the context: ours marks the item, the harness gives up the task.
+    subject = Subject(make_model("llama", max_position_embeddings=2), tokenizer, "causal_lm")
+    file = tasks / "toy_choice.yaml"
+    longer = yaml.safe_load(file.read_text()) | {"doc_to_choice": ["one two three", "four"]}
+    other = tasks.parent / "longer"
+    other.mkdir()
+    (other / "toy.yaml").write_text(yaml.safe_dump(longer))
+    with pytest.raises(ConfigError, match=r"the harness says: AssertionError in .*\.py:\d+, assert len"):
+        run_harness(subject, "toy_choice", include=str(other))
+
+
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lm_eval", None)
     with pytest.raises(ConfigError, match=r"E-CFG-020.*pip install 'subspace-ft\[harness\]'"):

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import functools
 import math
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from subspace.core.errors import ConfigError, DataError
@@ -175,7 +177,10 @@ def _explained(error: Exception, name: str) -> Exception:
             expected="a network, or a task file that names local data",
             action="Give a folder with the task's YAML file with --source harness=PATH.",
         )
-    return ConfigError("E-EVL-001", where=f"task {PREFIX}{name}", found=f"the harness says: {text}")
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}, {last.line}"
+    said = text if str(error).strip() else place
+    return ConfigError("E-EVL-001", where=f"task {PREFIX}{name}", found=f"the harness says: {said}")
 
 
 def _outcome(name: str, results: dict[str, Any], samples: dict[str, list[dict[str, Any]]]) -> HarnessOutcome:
