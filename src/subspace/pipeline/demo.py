@@ -16,7 +16,7 @@ __all__ = ["DEMO_METHODS", "DEMO_SEEDS", "DEMO_STEPS", "base_metrics", "demo_mat
 
 DEMO_METHODS = ("full", "lora", "dora", "pissa", "stella", "galore", "fira", "flora")
 DEMO_SEEDS = (42, 43, 44)
-DEMO_STEPS = 150
+DEMO_STEPS = 120
 
 _PROJECTED = {"rank": 32, "refresh_interval": 50, "project_embeddings": True}
 _ADAPTER = {"rank": 8, "target_modules": "all-linear"}
@@ -41,7 +41,7 @@ def demo_matrix() -> dict[str, Any]:
             "model": {"model_name_or_path": "builtin/tiny-llama"},
             "data": {"source": "builtin/word-problems", "validation": "test", "max_length": 64},
             "training": {
-                "per_device_train_batch_size": 32,
+                "per_device_train_batch_size": 16,
                 "warmup_ratio": 0.05,
                 "save_steps": max(DEMO_STEPS // 2, 1),
             },
