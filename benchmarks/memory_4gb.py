@@ -38,8 +38,9 @@ def write_model(hub_id: str, folder: Path) -> Path:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     folder.mkdir(parents=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # billions of random numbers
     tensors = {
-        name: (torch.randn(value.shape) * 0.02).to(torch.bfloat16)
+        name: (torch.randn(value.shape, device=device) * 0.02).to("cpu", torch.bfloat16)
         if value.ndim > 1
         else torch.ones_like(value, device="cpu")
         for name, value in model.named_parameters()

@@ -3,9 +3,11 @@
 The floor of GaLore is measured in the same process: for every projected matrix the two projection products into
 preallocated buffers (`mm(out=)`, `addmm_`), and torch's fused AdamW on the low-rank part and on what is not projected.
 All arms take a step in turn, in an order that changes from repeat to repeat; a figure is the median of the repeats, a
-ratio the median of the paired ratios. A refresh is amortised over 200 steps. One layer of the model, float32.
+ratio the median of the paired ratios. A refresh is amortised over 200 steps. One layer of the model in float32, unless
+said otherwise; on a GPU one layer is a few microseconds of work and a few launches, so that all layers say more there.
 
     OMP_NUM_THREADS=1 python benchmarks/optimizer_step.py --shapes qwen2-0.5b --rank 128
+    python benchmarks/optimizer_step.py --shapes qwen2-0.5b --rank 128 --device cuda --layers 24 --dtype bfloat16
 """
 
 from __future__ import annotations
@@ -27,13 +29,17 @@ import torch
 from torch import Tensor, nn
 
 from subspace.optim import Apollo, FiraAdamW, Flora, GaLoreAdamW
-from subspace.projection.geometry import geometry_of
+from subspace.optim.slots import bundle_size
+from subspace.projection.basis import find_bases
+from subspace.projection.geometry import Basis, Geometry, geometry_of
 
 SHAPES = {
     "qwen2-0.5b": [(896, 896), (128, 896), (128, 896), (896, 896), (4864, 896), (4864, 896), (896, 4864)],
     "llama-1b": [(2048, 2048), (512, 2048), (512, 2048), (2048, 2048), (8192, 2048), (8192, 2048), (2048, 8192)],
 }
 INTERVAL = 200
+MOST_EXACT = 50
+"""Gradients up to which exact bases are timed too."""
 FAR = 10**9
 """An interval after which no refresh falls into an ordinary step."""
 
@@ -50,9 +56,9 @@ def gradient(m: int, n: int, seed: int) -> Tensor:
 class Arm:
     """An optimizer over copies of the layer's weights, with gradients that stay."""
 
-    def __init__(self, shapes: list[tuple[int, int]], device: str, make: Callable[[list[nn.Parameter]], Any]) -> None:
-        self.weights = [nn.Parameter(torch.randn(shape, device=device) * 0.02) for shape in shapes]
-        self.gradients = [gradient(m, n, seed).to(device) for seed, (m, n) in enumerate(shapes)]
+    def __init__(self, gradients: list[Tensor], make: Callable[[list[nn.Parameter]], Any]) -> None:
+        self.weights = [nn.Parameter(torch.randn_like(value) * 0.02) for value in gradients]
+        self.gradients = gradients
         self.optimizer = make(self.weights)
 
     def step(self) -> float:
@@ -64,20 +70,20 @@ class Arm:
 class Floor:
     """The products and the fused AdamW that no GaLore can do without, on memory that is there."""
 
-    def __init__(self, shapes: list[tuple[int, int]], rank: int, device: str) -> None:
+    def __init__(self, gradients: list[Tensor], rank: int) -> None:
         self.work: list[tuple[str, Tensor, Tensor, Tensor, Tensor]] = []
         low: list[nn.Parameter] = []
-        for seed, (m, n) in enumerate(shapes):
-            weight, value = torch.randn(m, n, device=device) * 0.02, gradient(m, n, seed).to(device)
-            geometry = geometry_of((m, n), rank, "shorter")
+        for value in gradients:
+            weight = torch.randn_like(value) * 0.02
+            geometry = geometry_of(tuple(value.shape), rank, "shorter")
             assert geometry is not None
             if not geometry.saves():
                 plain = nn.Parameter(weight)
                 plain.grad = value
                 low.append(plain)
                 continue
-            basis = torch.linalg.qr(torch.randn(min(m, n), rank, device=device)).Q.contiguous()
-            part = nn.Parameter(torch.zeros(geometry.low_shape, device=device))
+            basis = torch.linalg.qr(torch.randn(min(value.shape), rank, device=value.device)).Q.contiguous().to(value)
+            part = nn.Parameter(torch.zeros(geometry.low_shape).to(value))
             part.grad = torch.zeros_like(part)
             low.append(part)
             self.work.append((geometry.side, weight, value, basis, part))
@@ -107,19 +113,17 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def arms(shapes: list[tuple[int, int]], rank: int, device: str) -> dict[str, Any]:
+def arms(gradients: list[Tensor], rank: int, with_peers: bool) -> dict[str, Any]:
     """Return the arms by name; packages that are not installed are left out."""
-    found: dict[str, Any] = {"floor": Floor(shapes, rank, device)}
+    found: dict[str, Any] = {"floor": Floor(gradients, rank)}
     ours: dict[str, Callable[..., Any]] = {"galore": GaLoreAdamW, "fira": FiraAdamW, "apollo": Apollo}
     for name, kind in ours.items():
-        options = {} if name == "apollo" else {"basis": "gram"}
-        found[name] = Arm(
-            shapes, device, lambda p, k=kind, o=options: k(p, lr=1e-3, rank=rank, refresh_interval=FAR, **o)
-        )
-    found["flora"] = Arm(shapes, device, lambda p: Flora(p, lr=1e-3, rank=rank, refresh_interval=FAR))
-    found["adamw fused"] = Arm(shapes, device, lambda p: torch.optim.AdamW(p, lr=1e-3, fused=True))
-    for name, make in peers(rank).items():
-        found[name] = Arm(shapes, device, make)
+        options = {} if name == "apollo" else {"basis": "randomized"}
+        found[name] = Arm(gradients, lambda p, k=kind, o=options: k(p, lr=1e-3, rank=rank, refresh_interval=FAR, **o))
+    found["flora"] = Arm(gradients, lambda p: Flora(p, lr=1e-3, rank=rank, refresh_interval=FAR))
+    found["adamw fused"] = Arm(gradients, lambda p: torch.optim.AdamW(p, lr=1e-3, fused=True))
+    for name, make in peers(rank).items() if with_peers else ():
+        found[name] = Arm(gradients, make)
     return found
 
 
@@ -152,31 +156,38 @@ def peers(rank: int) -> dict[str, Callable[[list[nn.Parameter]], Any]]:
     return found
 
 
-def refreshes(shapes: list[tuple[int, int]], rank: int, device: str, repeats: int) -> dict[str, float]:
-    """Return the seconds that finding the bases of a layer takes, by how they are found."""
-    from subspace.linalg.decompose import leading_basis
-
-    gradients = [gradient(m, n, seed).to(device) for seed, (m, n) in enumerate(shapes)]
-    geometries = [geometry_of(shape, rank, "shorter") for shape in shapes]
-    kept = [(g, v) for g, v in zip(geometries, gradients, strict=True) if g is not None and g.saves()]
+def refreshes(gradients: list[Tensor], rank: int, repeats: int) -> dict[str, float]:
+    """Return the seconds that finding the bases of all matrices takes, by how they are found."""
+    by_geometry: dict[Geometry, list[Tensor]] = {}
+    for value in gradients:
+        geometry = geometry_of(tuple(value.shape), rank, "shorter")
+        assert geometry is not None
+        if geometry.saves():
+            by_geometry.setdefault(geometry, []).append(value)
     taken: dict[str, list[float]] = {}
-    previous = [leading_basis(v, rank, how="gram", side=g.side) for g, v in kept]
+    before = {
+        geometry: find_bases(values, geometry, "gram", [None] * len(values), range(len(values)))
+        for geometry, values in by_geometry.items()
+    }
+
+    def find(how: Basis, seed: int) -> None:
+        for geometry, values in by_geometry.items():
+            old = before[geometry] if how == "warm" else [None] * len(values)
+            for first in range(0, len(values), bundle_size(geometry, values[0].device.type)):
+                part = slice(first, first + bundle_size(geometry, values[0].device.type))
+                find_bases(values[part], geometry, how, old[part], [seed] * len(values[part]))
+
+    hows: tuple[Basis, ...] = ("svd", "gram", "randomized", "warm")
     for repeat in range(repeats):
-        for how in ("svd", "gram", "randomized", "warm"):
-            if how == "svd" and repeat >= 2:
-                continue
-
-            def find(how: str = how, repeat: int = repeat) -> None:
-                for (g, v), old in zip(kept, previous, strict=True):
-                    leading_basis(v, rank, how=how, previous=old if how == "warm" else None, seed=repeat, side=g.side)
-
-            taken.setdefault(how, []).append(seconds(find))
+        for how in hows:
+            if how in ("randomized", "warm") or (len(gradients) <= MOST_EXACT and (how == "gram" or repeat < 2)):
+                taken.setdefault(how, []).append(seconds(lambda how=how, seed=repeat: find(how, seed)))
     return {how: statistics.median(values) for how, values in taken.items()}
 
 
-def measure(shapes: list[tuple[int, int]], rank: int, device: str, repeats: int) -> dict[str, Any]:
-    """Return medians and paired ratios of one layer."""
-    every = arms(shapes, rank, device)
+def measure(gradients: list[Tensor], rank: int, repeats: int, with_peers: bool) -> dict[str, Any]:
+    """Return medians and paired ratios."""
+    every = arms(gradients, rank, with_peers)
     first = {name: arm.step() for name, arm in every.items()}  # allocates, and refreshes
     for arm in every.values():
         arm.step()
@@ -187,7 +198,7 @@ def measure(shapes: list[tuple[int, int]], rank: int, device: str, repeats: int)
         for name in order:
             taken[name].append(every[name].step())
     steps = {name: statistics.median(values) for name, values in taken.items()}
-    bases = refreshes(shapes, rank, device, max(3, repeats // 4))
+    bases = refreshes(gradients, rank, max(3, repeats // 4))
     amortised = {how: value / INTERVAL for how, value in bases.items()}
     # a peer's refresh is inside its first step
     peer = {name: max(first[name] - steps[name], 0.0) / INTERVAL for name in steps if name in peers(rank)}
@@ -195,8 +206,9 @@ def measure(shapes: list[tuple[int, int]], rank: int, device: str, repeats: int)
         "step_seconds": {name: round(value, 6) for name, value in steps.items()},
         "refresh_seconds": {how: round(value, 6) for how, value in bases.items()},
         "peer_refresh_seconds": {name: round(value * INTERVAL, 6) for name, value in peer.items()},
-        "refresh_speedup_over_svd": {how: round(bases["svd"] / value, 2) for how, value in bases.items()},
     }
+    if "svd" in bases:
+        result["refresh_speedup_over_svd"] = {how: round(bases["svd"] / value, 2) for how, value in bases.items()}
     ratios = {}
     for ours, others in {
         "galore": ("floor", "galore-torch", "adamw fused"),
@@ -214,19 +226,28 @@ def measure(shapes: list[tuple[int, int]], rank: int, device: str, repeats: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=[*SHAPES, "all"], default="all")
     parser.add_argument("--rank", type=int, nargs="*", default=[128, 256])
+    parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--tf32", action="store_true", help="float32 products may round their factors to TF32")
+    parser.add_argument("--no-peers", action="store_true", help="leave the official packages out")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    results = {
-        f"{name} rank {rank}": measure(SHAPES[name], rank, args.device, args.repeats)
-        for name in (SHAPES if args.shapes == "all" else [args.shapes])
-        for rank in args.rank
-    }
+    if args.tf32:
+        torch.set_float32_matmul_precision("high")
+    results = {}
+    for name in SHAPES if args.shapes == "all" else [args.shapes]:
+        layer = [gradient(m, n, seed) for seed, (m, n) in enumerate(SHAPES[name])]
+        # other layers' gradients are rotated copies: as many numbers, other memory
+        layer = [value.to(args.device, getattr(torch, args.dtype)) for value in layer]
+        every = [value.roll(shift, 0) for shift in range(args.layers) for value in layer]
+        for rank in args.rank:
+            results[f"{name} rank {rank}"] = measure(every, rank, args.repeats, not args.no_peers)
     packages = {}
     for name in ("torch", "galore-torch", "fira", "apollo-torch"):
         try:
@@ -238,6 +259,9 @@ def main() -> None:
         "date": date.today().isoformat(),
         "device": device,
         "threads": torch.get_num_threads(),
+        "layers": args.layers,
+        "dtype": args.dtype,
+        "float32_products": "TF32" if args.tf32 else "IEEE",
         "packages": packages,
         "results": results,
     }

@@ -1,4 +1,4 @@
-"""One batched product for a bundle gives what many products give."""
+"""A bundle in few calls gives what its weights give one by one: as one stack, large matrices, and plain parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from subspace.optim import FiraAdamW, GaLoreAdamW, stacked
+from subspace.optim import FiraAdamW, GaLoreAdamW, moments, plain, stacked
 
 
 def trained(kind: type[torch.optim.Optimizer], shape: tuple[int, int], side: str) -> list[Tensor]:
@@ -24,14 +24,65 @@ def trained(kind: type[torch.optim.Optimizer], shape: tuple[int, int], side: str
 @pytest.mark.parametrize("side", ["shorter", "longer"])
 @pytest.mark.parametrize("shape", [(24, 10), (10, 24)])
 @pytest.mark.parametrize("kind", [GaLoreAdamW, FiraAdamW])
-def test_a_stack_steps_as_single_weights_do(
-    kind: type[torch.optim.Optimizer], shape: tuple[int, int], side: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("largest_stacked", [2**20, 0])
+def test_a_bundle_steps_as_single_weights_do(
+    kind: type[torch.optim.Optimizer],
+    shape: tuple[int, int],
+    side: str,
+    largest_stacked: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wanted = trained(kind, shape, side)
     used = []
     monkeypatch.setattr(stacked, "STACKED_DEVICES", {"cpu"})
-    monkeypatch.setattr(torch, "stack", lambda *args, _stack=torch.stack, **kw: used.append(1) or _stack(*args, **kw))
+    monkeypatch.setattr(stacked, "_STACKED_ELEMENTS", largest_stacked)
+    original = stacked._small
+    monkeypatch.setattr(stacked, "_small", lambda bundle: used.append(original(bundle)) or used[-1])
     found = trained(kind, shape, side)
     assert used
+    assert all(small == (largest_stacked > 0) for small in used)
     for left, right in zip(found, wanted, strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [GaLoreAdamW, FiraAdamW])
+def test_a_gradient_that_is_not_finite_leaves_its_weight_and_no_other(
+    kind: type[torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacked, "STACKED_DEVICES", {"cpu"})
+    weights = [nn.Parameter(torch.randn(12, 8)) for _ in range(3)]
+    optimizer = kind(weights, lr=1e-2, rank=4)  # type: ignore[call-arg]
+    for weight in weights:
+        weight.grad = torch.randn(12, 8)
+    optimizer.step()
+    before = [weight.detach().clone() for weight in weights]
+    for weight in weights:
+        weight.grad = torch.randn(12, 8)
+    weights[1].grad[3, 2] = torch.nan  # type: ignore[index]
+    optimizer.step()
+    assert all(torch.isfinite(weight).all() for weight in weights)
+    moved = [float((weight.detach() - old).abs().max()) for weight, old in zip(weights, before, strict=True)]
+    assert moved[0] > 0
+    assert moved[2] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_parameters_together_step_to_the_same_bits(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> list[Tensor]:
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(size).to(dtype)) for size in (7, 300, 64, 1000, 5)]
+        optimizer = GaLoreAdamW(weights, lr=1e-2, weight_decay=0.1, rank=4)
+        for _ in range(4):
+            for place, weight in enumerate(weights):
+                weight.grad = None if place == 2 and optimizer.state.get(weights[2]) else torch.randn_like(weight)
+            optimizer.step()
+        kept = [value for weight in weights for value in optimizer.state[weight].values() if torch.is_tensor(value)]
+        return [*weights, *kept]
+
+    monkeypatch.setattr(moments, "piece_elements", lambda device: 512)  # more than one chunk of the narrow ones
+    together = run()
+    calls = []
+    monkeypatch.setattr(plain, "_kind", lambda one: calls.append(1) or (False,))
+    alone = run()
+    assert calls
+    assert all(map(torch.equal, together, alone))

@@ -18,7 +18,7 @@ References: Shazeer and Stern 2018, arXiv 1804.04235; Zhao et al. 2024, arXiv 24
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -173,7 +173,7 @@ class ProjectedAdafactor(SubspaceOptimizer):
 
     def update_bundle(self, bundle: Bundle) -> None:
         for slot, state, low in zip(bundle.slots, bundle.states, self.low_gradients(bundle), strict=True):
-            seed = self.rounding_seed(slot, bundle.step)
+            seed = slot.rounding_seed(bundle.step)
             steps, bits = (bundle.step, bundle.age), bundle.settings.state_bits
             update = self.rule.clipped(self.rule.normalized(state, low, steps[1]))
             with writable(slot.parameter, bundle.geometry.matrix_shape, seed, wide=True) as weight:
@@ -194,14 +194,15 @@ class ProjectedAdafactor(SubspaceOptimizer):
             write_moment(state, "exp_avg", average, bits, seed=seed + 1)
         return update, rate
 
-    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
-        group, bits = plain.group, plain.settings.state_bits
-        # before the weight is widened: the two are never there together
-        update = self.rule.clipped(self.rule.normalized(plain.state, gradient.float(), plain.step))
-        with writable(parameter, tuple(parameter.shape), plain.seed, wide=True) as weight:
-            update, rate = self._scaled(plain.state, update, weight, group, plain.step, bits, plain.seed)
-            decay_(weight, group, rate)
-            weight.sub_(update)
+    def update_plains(self, plains: Sequence[Plain]) -> None:
+        for plain in plains:
+            group, bits = plain.group, plain.settings.state_bits
+            # before the weight is widened: the two are never there together
+            update = self.rule.clipped(self.rule.normalized(plain.state, plain.gradient.float(), plain.step))
+            with writable(plain.parameter, tuple(plain.parameter.shape), plain.seed, wide=True) as weight:
+                update, rate = self._scaled(plain.state, update, weight, group, plain.step, bits, plain.seed)
+                decay_(weight, group, rate)
+                weight.sub_(update)
 
     def update_bytes(self, geometry: Geometry, settings: ProjectionSettings, itemsize: int, count: int) -> int:
         low, whole = 4 * math.prod(geometry.low_shape), 4 * math.prod(geometry.matrix_shape)

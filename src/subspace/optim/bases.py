@@ -41,6 +41,8 @@ def read_bases(state: Mapping[str, Any], geometry: Geometry) -> tuple[Tensor, ..
     """Return the bases in the order of `geometry.basis_shapes`, float32; None if there are none yet."""
     if "basis" not in state:
         return None
+    if state["basis"].dtype == torch.float32:
+        return (state["basis"], state["basis_right"]) if geometry.side == "both" else (state["basis"],)
     return tuple(_read(state, key, shape) for key, shape in geometry.basis_shapes.items())
 
 
@@ -60,8 +62,6 @@ def write_bases(
 
 def _read(state: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
     kept: Tensor = state[key]
-    if kept.dtype == torch.float32:
-        return kept
     codes = torch.stack((kept & 15, kept >> 4), dim=-1).view(-1, _GROUP)
     values = (codes.float() - 8).mul_(state[f"{key}_scale"].unsqueeze(-1))
     return values.view(-1)[: math.prod(shape)].view(shape)

@@ -137,7 +137,7 @@ class ChannelScaledAdamW(SubspaceOptimizer):
             official = bundle.settings.fidelity == "reference"
             factor = factor * limited(state, size.sum(dim=(-2, -1)).sqrt(), official=official)[..., None, None]
         rate = bundle.group["lr"] * bundle.correction * math.sqrt(bundle.settings.scale)
-        seed = self.rounding_seed(slot, bundle.step)
+        seed = slot.rounding_seed(bundle.step)
         for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
             if bundle.kept != 1.0:
                 weight.mul_(bundle.kept)

@@ -13,7 +13,7 @@ References: Liu et al. 2023, arXiv 2305.14342, algorithm 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -90,7 +90,7 @@ class CurvatureClipped(SubspaceOptimizer):
             beta2, bits = self.param_groups[slot.group_index]["betas"][1], slot.settings.state_bits
             # a curvature that is not a number would stay so for good; decided on the device, so that nothing waits
             finite = torch.isfinite(wide_norm(gradient))
-            seed = self.rounding_seed(slot, state["step"]) + 2
+            seed = slot.rounding_seed(state["step"]) + 2
             size, flat = gradient.numel(), gradient.reshape(-1)
             for part in pieces(size, flat.device):
                 before = read_part(state, "hessian", part, size, bits, signed=False)
@@ -102,7 +102,7 @@ class CurvatureClipped(SubspaceOptimizer):
     def update_bundle(self, bundle: Bundle) -> None:
         kept, alpha = 1.0 - decay_rate(bundle.group), -bundle.group["lr"] * bundle.settings.scale
         for slot, state, low in zip(bundle.slots, bundle.states, self.low_gradients(bundle), strict=True):
-            seed, flat = self.rounding_seed(slot, bundle.step), low.view(-1)
+            seed, flat = slot.rounding_seed(bundle.step), low.view(-1)
             for part in pieces(flat.numel(), flat.device):
                 direction = self._direction(state, flat[part], bundle.group, part, flat.numel(), bundle.settings, seed)
                 flat[part].copy_(direction)
@@ -127,12 +127,13 @@ class CurvatureClipped(SubspaceOptimizer):
         hessian = read_part(state, "hessian", part, size, bits, signed=False)
         return (momentum / (hessian * self.rho).add_(1e-15)).clamp_(-1.0, 1.0)
 
-    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
-        group, flat = plain.group, gradient.reshape(-1)
-        for part, weight in wide_pieces(parameter, plain.seed):
-            wide = flat[part].float()
-            direction = self._direction(plain.state, wide, group, part, flat.numel(), plain.settings, plain.seed)
-            weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])
+    def update_plains(self, plains: Sequence[Plain]) -> None:
+        for plain in plains:
+            group, flat = plain.group, plain.gradient.reshape(-1)
+            for part, weight in wide_pieces(plain.parameter, plain.seed):
+                wide = flat[part].float()
+                direction = self._direction(plain.state, wide, group, part, flat.numel(), plain.settings, plain.seed)
+                weight.mul_(1.0 - decay_rate(group)).add_(direction, alpha=-group["lr"])
 
     def plain_bytes(self, shape: tuple[int, ...], settings: ProjectionSettings, itemsize: int) -> int:
         return super().plain_bytes(shape, settings, itemsize) + 3 * 4 * min(math.prod(shape), LARGEST_PIECE)

@@ -42,8 +42,7 @@ def adamw_direction(
     Args:
         step: Number of this update, t, counted from 1.
     """
-    for tensor in out:
-        tensor.zero_()
+    torch._foreach_zero_(list(out))
     # the kernel subtracts lr * direction from its parameter, here zeros
     adamw_(out, gradients, exp_avgs, exp_avg_sqs, step=step, lr=-1.0, betas=betas, eps=eps, weight_decay=0.0)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from subspace.optim import public_name
 from subspace.optim.described import describe
 from subspace.optim.groups import as_groups, check_group
 from subspace.optim.in_backward import BackwardUpdates
-from subspace.optim.plain import update_plain_
+from subspace.optim.plain import update_plains_
 from subspace.optim.projecting import ProjectingOptimizer
 from subspace.optim.refresher import Refresher
 from subspace.optim.refusals import refuse
@@ -179,9 +179,7 @@ class SubspaceOptimizer(ProjectingOptimizer):
     def step_slots(self, slots: list[Slot], group_index: int) -> None:
         """Update slots of one group that are ready."""
         group = self.param_groups[group_index]
-        for slot in slots:
-            if slot.geometry is None:
-                self._step_plain(slot, group)
+        self._step_plain([slot for slot in slots if slot.geometry is None], group)
         for bundle in self.bundles([slot for slot in slots if slot.geometry is not None], group):
             self.refresher.refresh(bundle)
             microscope = self.refresher.microscope
@@ -198,9 +196,9 @@ class SubspaceOptimizer(ProjectingOptimizer):
             self.state_of(slot)
         return list(bundles(slots, self.state, group))
 
-    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
-        """Update a parameter that is not projected, in float32: by AdamW, unless overridden."""
-        update_plain_(plain, parameter, gradient)
+    def update_plains(self, plains: Sequence[Plain]) -> None:
+        """Update the parameters of a group that are not projected, in float32: by AdamW, unless overridden."""
+        update_plains_(plains)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear gradients and what was accumulated of them."""
@@ -219,10 +217,12 @@ class SubspaceOptimizer(ProjectingOptimizer):
         """
         return self.backward_updates.clip(max_norm)
 
-    def _step_plain(self, slot: Slot, group: Group) -> None:
-        gradient, state, shape = slot.whole_gradient, self.state[slot.parameter], tuple(slot.parameter.shape)
-        if not state:
-            state.update(self.new_plain_state(shape, slot.settings, gradient.device))
-        state["step"] = step = state["step"] + 1
-        plain = Plain(state, slot.settings, group, step, self.rounding_seed(slot, step))
-        self.update_plain(plain, slot.parameter, gradient)
+    def _step_plain(self, slots: list[Slot], group: Group) -> None:
+        plains = []
+        for slot in slots:
+            gradient, state = slot.whole_gradient, self.state[slot.parameter]
+            if not state:
+                state.update(self.new_plain_state(tuple(slot.parameter.shape), slot.settings, gradient.device))
+            state["step"] = step = state["step"] + 1
+            plains.append(Plain(slot, gradient, state, group, step))
+        self.update_plains(plains)

@@ -7,9 +7,10 @@ Pieces change no bit: everything is elementwise but for blocks of codes, of whic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from subspace.optim.direction import adamw_, adamw_direction
@@ -18,11 +19,11 @@ from subspace.optim.pieces import piece_elements, pieces
 from subspace.optim.slots import Bundle, Scratch
 from subspace.optim.weights import wide_pieces
 
-__all__ = ["adamw_update_", "directions"]
+__all__ = ["adamw_update_", "adamw_updates_", "directions"]
 
 
 def directions(
-    bundle: Bundle, lows: Sequence[Tensor], seeds: Sequence[int], scratch: Scratch, *, keep: bool
+    bundle: Bundle, lows: Sequence[Tensor], seeds: Iterable[int], scratch: Scratch, *, keep: bool
 ) -> Sequence[Tensor]:
     """Return Adam's bias-corrected directions of low-rank gradients and move the moments.
 
@@ -89,3 +90,52 @@ def adamw_update_(
             weight.add_(weight, alpha=-decay_after)
         write_part(state, "exp_avg", first, part, size, bits, seed=moment_seed)
         write_part(state, "exp_avg_sq", second, part, size, bits, seed=moment_seed + 1)
+
+
+def adamw_updates_(
+    parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[dict[str, Any]], **numbers: Any
+) -> None:
+    """Do what `adamw_update_` does for several weights, in fewer calls and to the same bits.
+
+    Args:
+        parameters: Contiguous float weights of one device and type.
+        gradients: Of their shapes, of one type.
+        states: With float32 `exp_avg` and `exp_avg_sq`.
+        numbers: Those of `direction.adamw_`.
+    """
+    if parameters[0].dtype == gradients[0].dtype == torch.float32:
+        firsts, seconds = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
+        adamw_(parameters, [gradient.contiguous() for gradient in gradients], firsts, seconds, **numbers)
+        return
+    limit = piece_elements(parameters[0].device)
+    chunk: list[int] = []
+    size = 0
+    for place, parameter in enumerate(parameters):
+        if chunk and size + parameter.numel() > limit:
+            _update_chunk(chunk, parameters, gradients, states, numbers)
+            chunk, size = [], 0
+        chunk.append(place)
+        size += parameter.numel()
+    _update_chunk(chunk, parameters, gradients, states, numbers)
+
+
+def _update_chunk(
+    places: Sequence[int],
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    states: Sequence[dict[str, Any]],
+    numbers: dict[str, Any],
+) -> None:
+    """Update the weights at these places through one float32 copy of them all."""
+    if len(places) == 1:  # perhaps a large one
+        adamw_update_(parameters[places[0]], gradients[places[0]], states[places[0]], bits=32, seed=0, **numbers)
+        return
+    flat = [parameters[place].detach().view(-1) for place in places]
+    sizes = [weight.numel() for weight in flat]
+    whole, whole_gradient = (torch.empty(sum(sizes), device=flat[0].device) for _ in range(2))
+    torch.cat(flat, out=whole)
+    torch.cat([gradients[place].reshape(-1) for place in places], out=whole_gradient)
+    weights, wide = torch.split(whole, sizes), torch.split(whole_gradient, sizes)
+    firsts, seconds = ([states[place][key].view(-1) for place in places] for key in ("exp_avg", "exp_avg_sq"))
+    adamw_(weights, wide, firsts, seconds, **numbers)
+    torch._foreach_copy_(flat, list(weights))

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from subspace.linalg.sketch import mix_seed
 from subspace.optim.bases import read_bases
 from subspace.optim.lowbit import narrow
 from subspace.optim.moments import directions
 from subspace.optim.pieces import LARGEST_PIECE, PART_ELEMENTS, aligned_rows, row_slices
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Scratch, Slot, bundle_size
-from subspace.optim.stacked import can_stack, project_stack
+from subspace.optim.stacked import can_stack, project_together
 from subspace.optim.stateful import StatefulOptimizer
 from subspace.optim.step_size import adam_bytes, basis_bytes, lifting_bytes, moment_pieces, refresh_bytes
 from subspace.optim.weights import parts
@@ -47,10 +46,13 @@ class ProjectingOptimizer(StatefulOptimizer):
         assert bases is not None
         return Projector.of(slot.geometry.side, *bases)
 
-    def low_gradients(self, bundle: Bundle) -> list[Tensor]:
+    def low_gradients(self, bundle: Bundle, projectors: Sequence[Projector] | None = None) -> list[Tensor]:
         """Return the projected gradients of a bundle, float32; a matrix that is not finite counts as zero.
 
         They may be overwritten, also those that a slot has accumulated.
+
+        Args:
+            projectors: Of the bundle's weights, where the caller has them.
         """
         if all(slot.parameter.grad is None for slot in bundle.slots):
             lows = [slot.low for slot in bundle.slots if slot.low is not None]
@@ -59,7 +61,7 @@ class ProjectingOptimizer(StatefulOptimizer):
             return lows
         stack = self.scratch.take("low", (len(bundle.slots), *bundle.geometry.low_shape), _device(bundle))
         if can_stack(bundle):
-            project_stack(bundle, self.projectors(bundle), stack)
+            project_together(bundle, projectors or self.projectors(bundle), stack)
         else:
             for slot, state, out in zip(bundle.slots, bundle.states, stack.unbind(0), strict=True):
                 self.project_into(out, slot, state)
@@ -92,21 +94,17 @@ class ProjectingOptimizer(StatefulOptimizer):
 
         Large ones are written over `lows`, unless the rule still needs these.
         """
-        seeds = [self.rounding_seed(slot, bundle.step) for slot in bundle.slots]
+        seeds = (slot.rounding_seed(bundle.step) for slot in bundle.slots)  # which only codes need
         return directions(bundle, lows, seeds, self.scratch, keep=self.keeps_projections)
 
     def lifted_parts(
         self, bundle: Bundle, slot: Slot, state: dict[str, Any], low: Tensor, *, beta: float, alpha: float
     ) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows, values) of a weight in turn, beta * weight + alpha * lift(low), to be changed further."""
-        projector, seed = self.projector(slot, state), self.rounding_seed(slot, bundle.step)
+        projector, seed = self.projector(slot, state), slot.rounding_seed(bundle.step)
         for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
             projector.add_lifted(weight, low, beta=beta, alpha=alpha, rows=rows)
             yield rows, weight
-
-    def rounding_seed(self, slot: Slot, step: int) -> int:
-        """Return the seed of stochastic rounding of a weight at a step; the next ones are for its moments."""
-        return mix_seed(slot.settings.seed, slot.index, step)
 
     # What a step passes through beside held gradients and state, from shapes
 

@@ -26,6 +26,7 @@ from subspace.optim.limiter import limited
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
+from subspace.optim.stacked import add_together, as_stack, can_stack
 from subspace.projection.geometry import Geometry
 
 __all__ = ["ResidualAdamW", "add_scaled", "channel_axis", "channel_norms"]
@@ -53,29 +54,63 @@ class ResidualAdamW(SubspaceOptimizer):
         return state
 
     def update_bundle(self, bundle: Bundle) -> None:
+        if can_stack(bundle) and bundle.settings.fidelity == "paper":
+            self._update_together(bundle)
+            return
         lows = self.low_gradients(bundle)
         directions = self.directions(bundle, lows)
         for slot, state, low, direction in zip(bundle.slots, bundle.states, lows, directions, strict=True):
             self._update_one(bundle, slot, state, low, direction)
 
     def _update_one(self, bundle: Bundle, slot: Slot, state: dict[str, Any], low: Tensor, direction: Tensor) -> None:
-        gradient, scale, rate = slot.gradient, bundle.settings.scale, bundle.group["lr"]
-        published = bundle.settings.fidelity == "paper"
-        axis = channel_axis(bundle.geometry)
-        low_norms = channel_norms(low, axis)
-        # the limiter compares norms without bias correction, as `direction` is with it
-        phi = channel_norms(direction, axis) / bundle.correction / (low_norms + 1e-8)
-        outside = channel_norms(gradient, axis).square()
-        removed = 1.0 if published else scale * (2.0 - scale)
-        outside = (outside - removed * low_norms.square()).clamp_(min=0.0)
-        norm = (phi.square() * outside).sum(dim=(-2, -1)).sqrt()
-        gradient = finite_part(gradient, norm)
-        phi = phi * limited(state, norm, official=not published)[..., None, None] * bundle.correction
+        scale, rate, axis = bundle.settings.scale, bundle.group["lr"], channel_axis(bundle.geometry)
+        phi, norm = _scaling(bundle, low, direction, channel_norms(slot.gradient, axis), state)
+        gradient = finite_part(slot.gradient, norm)
         inside = direction.sub_(low.mul_(phi))
-        outer = -rate * (scale if published else 1.0)
+        outer = -rate * (scale if bundle.settings.fidelity == "paper" else 1.0)
         for rows, weight in self.lifted_parts(bundle, slot, state, inside, beta=bundle.kept, alpha=-rate * scale):
             add_scaled(weight, gradient, phi, rows, outer)
             bundle.decay_after(weight)
+
+    def _update_together(self, bundle: Bundle) -> None:
+        """Do what `_update_one` does for every weight of a bundle, with few launches for each."""
+        projectors, axis = self.projectors(bundle), channel_axis(bundle.geometry)
+        gradients = [slot.gradient for slot in bundle.slots]
+        lows = self.low_gradients(bundle, projectors)
+        direction, low = as_stack(self.directions(bundle, lows)), as_stack(lows)
+        sizes = torch.stack([channel_norms(gradient, axis) for gradient in gradients])
+        limits = [state["limiter_norm"] for state in bundle.states]
+        limit = torch.stack(limits)
+        phi, norm = _scaling(bundle, low, direction, sizes, bundle.states[0] | {"limiter_norm": limit})
+        torch._foreach_copy_(limits, list(limit.unbind(0)))
+        inside = direction.sub_(low.mul_(phi)).unbind(0)
+        alpha = -bundle.group["lr"] * bundle.settings.scale
+        add_together(bundle, projectors, inside, beta=bundle.kept, alpha=alpha)
+        faulty = ~torch.isfinite(norm)
+        for slot, gradient, factor, fault in zip(bundle.slots, gradients, phi, faulty, strict=True):
+            weight = slot.parameter.detach().view(gradient.shape)
+            add_scaled(weight, gradient.masked_fill_(fault, 0.0), factor, slice(None), alpha)
+
+
+def _scaling(
+    bundle: Bundle, low: Tensor, direction: Tensor, sizes: Tensor, state: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Return phi, limited and bias-corrected as `direction` is, and |S|, which is not finite where G is not.
+
+    Args:
+        low: (.., low-rank shape).
+        direction: Of that shape.
+        sizes: Channel norms of the gradients.
+        state: Holds `limiter_norm` (..), which is moved, and the step.
+    """
+    published, scale, axis = bundle.settings.fidelity == "paper", bundle.settings.scale, channel_axis(bundle.geometry)
+    low_norms = channel_norms(low, axis)
+    # the limiter compares norms without bias correction
+    phi = channel_norms(direction, axis) / bundle.correction / (low_norms + 1e-8)
+    removed = 1.0 if published else scale * (2.0 - scale)
+    outside = (sizes.square() - removed * low_norms.square()).clamp_(min=0.0)
+    norm = (phi.square() * outside).sum(dim=(-2, -1)).sqrt()
+    return phi * limited(state, norm, official=not published)[..., None, None] * bundle.correction, norm
 
 
 def add_scaled(weight: Tensor, gradient: Tensor, factor: Tensor, rows: slice, value: float) -> None:

@@ -18,7 +18,7 @@ References: Hao et al. 2024, arXiv 2402.03293, algorithm 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -116,7 +116,7 @@ class SketchedAdafactor(SubspaceOptimizer):
         for slot, state in zip(bundle.slots, bundle.states, strict=True):
             gradient = finite_part(slot.gradient).float()
             shape = bundle.geometry.matrix_shape
-            with writable(slot.parameter, shape, self.rounding_seed(slot, bundle.step), wide=True) as weight:
+            with writable(slot.parameter, shape, slot.rounding_seed(bundle.step), wide=True) as weight:
                 rate = self.rule.rate(weight, bundle.group["lr"], bundle.step)
                 update = self.rule.normalized(state, gradient, bundle.step)
                 update = self.rule.clipped(self._with_momentum(slot, state, bundle, update)).mul_(rate)
@@ -138,7 +138,7 @@ class SketchedAdafactor(SubspaceOptimizer):
             momentum = projector.project(lifted)
         # products apart from sums: up(down(.)) magnifies what a fused multiply-add would round otherwise
         momentum = momentum.mul_(beta1).add_(projector.project(update).mul_(1.0 - beta1))
-        seed = self.rounding_seed(slot, bundle.step) + 1
+        seed = slot.rounding_seed(bundle.step) + 1
         write_moment(state, "exp_avg", momentum, bits, seed=seed)
         return update.mul_(1.0 - beta1).add_(lifted.mul_(beta1))
 
@@ -148,16 +148,21 @@ class SketchedAdafactor(SubspaceOptimizer):
         basis = gaussian(state["basis_seed"], geometry.basis_shapes["basis"], device=device)
         return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
 
-    def update_plain(self, plain: Plain, parameter: Tensor, gradient: Tensor) -> None:
-        state, bits, beta1, shape = plain.state, plain.settings.state_bits, self.rule.beta1, tuple(parameter.shape)
+    def update_plains(self, plains: Sequence[Plain]) -> None:
+        for plain in plains:
+            self._update_plain(plain)
+
+    def _update_plain(self, plain: Plain) -> None:
+        state, bits, beta1 = plain.state, plain.settings.state_bits, self.rule.beta1
+        shape = tuple(plain.parameter.shape)
         assert beta1 is not None
-        update = self.rule.normalized(state, gradient.float(), plain.step)
+        update = self.rule.normalized(state, plain.gradient.float(), plain.step)
         momentum = read_moment(state, "exp_avg", shape, bits, signed=True)
         momentum.mul_(beta1).add_(update, alpha=1.0 - beta1)
         write_moment(state, "exp_avg", momentum, bits, seed=plain.seed + 1)
         update = self.rule.clipped(update.copy_(momentum))
         del momentum  # where it is a widened copy
-        with writable(parameter, shape, plain.seed, wide=True) as weight:
+        with writable(plain.parameter, shape, plain.seed, wide=True) as weight:
             rate = self.rule.rate(weight, plain.group["lr"], plain.step)
             decay_(weight, plain.group, rate)
             weight.sub_(update.mul_(rate))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from subspace.core.errors import MethodError
+from subspace.linalg.sketch import mix_seed
 from subspace.optim.direction import uncorrected_eps
 from subspace.optim.settings import ProjectionSettings
 from subspace.projection.geometry import Geometry
@@ -73,6 +74,10 @@ class Slot:
         assert self.geometry is not None
         return self.whole_gradient.reshape(self.geometry.matrix_shape)
 
+    def rounding_seed(self, step: int) -> int:
+        """Return the seed of stochastic rounding of the weight at a step; the next ones are for its moments."""
+        return mix_seed(self.settings.seed, self.index, step)
+
     @property
     def ready(self) -> bool:
         """Whether there is something to update it with."""
@@ -129,15 +134,28 @@ class Plain:
     """A parameter that is not projected, at one of its updates.
 
     Attributes:
+        gradient: Of the parameter's shape and any type.
         step: Number of the update, counted from 1.
-        seed: Of rounding the weight; the next ones are for its moments.
     """
 
+    slot: Slot
+    gradient: Tensor
     state: dict[str, Any]
-    settings: ProjectionSettings
     group: Group
     step: int
-    seed: int
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        return self.slot.parameter
+
+    @property
+    def settings(self) -> ProjectionSettings:
+        return self.slot.settings
+
+    @property
+    def seed(self) -> int:
+        """Of rounding the weight; the next ones are for its moments."""
+        return self.slot.rounding_seed(self.step)
 
 
 def decay_rate(group: Group) -> float:
