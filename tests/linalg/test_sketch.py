@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from subspace.linalg import sketch
-from subspace.linalg.sketch import gaussian, mix_seed, uniform, uniform_part
+from subspace.linalg.sketch import gaussian, gaussians, mix_seed, uniform, uniform_part
 
 COUNT = 200_000
 SEEDS = [0, 1, 2**31, 2**63 - 1, -5]
@@ -72,7 +72,7 @@ def test_streams_of_two_seeds_are_no_shifts_of_one_another() -> None:
 
 def test_hash_is_the_one_of_the_module() -> None:
     """Held against integers of Python, so that no device or version may change a sketch unnoticed."""
-    found = sketch._hashes(42, 5, torch.device("cpu")).tolist()
+    found = sketch._hashes((42,), 5, torch.device("cpu"))[0].tolist()
 
     def mixed(value: int) -> int:
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -118,7 +118,9 @@ def test_mixed_seeds_differ(seed: int, labels: list[int], extra: int) -> None:
 
 @pytest.mark.parametrize("bits", [0, -1, -(2**63), 2**32 - 1])
 def test_the_rarest_hashes_give_finite_numbers(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
-    monkeypatch.setattr(sketch, "_hashes", lambda seed, count, device: torch.full((count,), bits, dtype=torch.int64))
+    monkeypatch.setattr(
+        sketch, "_hashes", lambda seeds, count, device: torch.full((len(seeds), count), bits, dtype=torch.int64)
+    )
     values = gaussian(0, (2,))
     assert torch.all(torch.isfinite(values))
     assert values.abs().max() < 7
@@ -131,3 +133,11 @@ def test_a_part_of_uniform_numbers_is_a_part_of_the_whole(num_elements: int) -> 
     for start in range(num_elements):
         for stop in range(start + 1, num_elements + 1):
             assert torch.equal(uniform_part(3, num_elements, slice(start, stop)), whole[start:stop])
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (8,), (1, 1)])
+def test_many_seeds_at_once_give_what_each_gives(shape: tuple[int, ...]) -> None:
+    seeds = [5, 2**63 - 1, 0]
+    found = gaussians(seeds, shape)
+    assert found.shape == (3, *shape)
+    assert all(torch.equal(found[place], gaussian(seed, shape)) for place, seed in enumerate(seeds))

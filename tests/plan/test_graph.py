@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from subspace.core.errors import ConfigError
+from subspace.plan import meter
 from subspace.plan.graph import measure
 
 from .live import (
@@ -81,6 +82,20 @@ def test_sdpa_is_measured_as_the_kernel_that_runs() -> None:
     eager = measure(pair("llama", "lora")[0], task=task, batch_size=ROWS, length=LENGTH)
     assert cost.forward_flops == eager.forward_flops
     assert cost.saved_activation_bytes < eager.saved_activation_bytes
+
+
+@pytest.mark.parametrize("kind", meter._ATTENTION)
+def test_attention_counts_with_fewer_heads_of_keys_than_of_queries(kind: str) -> None:
+    batch, heads, key_heads, rows, columns, width, value_width = 2, 6, 2, 5, 7, 4, 3
+    query = torch.empty(batch, heads, rows, width)
+    key, value = (torch.empty(batch, key_heads, columns, size) for size in (width, value_width))
+    grad = torch.empty(batch, heads, rows, value_width)
+    scores, mixed = (2 * batch * heads * rows * columns * size for size in (width, value_width))
+    forward, backward = (
+        meter._FORMULAS[getattr(torch.ops.aten, f"_scaled_dot_product_{kind}{part}")] for part in ("", "_backward")
+    )
+    assert forward(query, key, value, out_val=None) == scores + mixed
+    assert backward(grad, query, key, value, out_val=None) == 3 * scores + 2 * mixed
 
 
 def test_mixed_precision_is_measured_with_its_casts() -> None:

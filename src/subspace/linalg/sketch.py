@@ -13,12 +13,13 @@ Parallel random numbers: as easy as 1, 2, 3 (SC); Box, Muller 1958.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import pi, prod
 
 import torch
 from torch import Tensor
 
-__all__ = ["gaussian", "mix_seed", "uniform", "uniform_part"]
+__all__ = ["gaussian", "gaussians", "mix_seed", "uniform", "uniform_part"]
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -47,16 +48,21 @@ def gaussian(
 
     Computed in float32, then given in `dtype`; equal on all devices up to the last bits of log, cos and sin.
     """
+    return gaussians((seed,), shape, device=device)[0].to(dtype)
+
+
+def gaussians(seeds: Sequence[int], shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> Tensor:
+    """Return `gaussian(seed, shape)` of k seeds, (k, *shape), float32, in about as many calls as of one."""
     num_elements = prod(shape)
-    numbers = torch.empty(num_elements, dtype=torch.float32, device=device)
+    numbers = torch.empty((len(seeds), num_elements), dtype=torch.float32, device=device)
     half = -(-num_elements // 2)
-    radius, angle = _halves(seed, half, numbers.device)
+    radius, angle = _halves(seeds, half, numbers.device)
     radius.abs_().clamp_min_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()  # never the logarithm of 0
     angle.mul_(2.0 * pi * 2.0**-32)
-    torch.cos(angle, out=numbers[:half]).mul_(radius)
+    torch.cos(angle, out=numbers[:, :half]).mul_(radius)
     torch.mul(angle.sin_(), radius, out=radius)
-    numbers[half:].copy_(radius[: num_elements - half])
-    return numbers.view(shape).to(dtype)
+    numbers[:, half:].copy_(radius[:, : num_elements - half])
+    return numbers.view(len(seeds), *shape)
 
 
 def uniform(seed: int, shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> Tensor:
@@ -64,7 +70,7 @@ def uniform(seed: int, shape: tuple[int, ...], *, device: torch.device | str = "
     num_elements = prod(shape)
     numbers = torch.empty(num_elements, dtype=torch.float32, device=device)
     half = -(-num_elements // 2)
-    hashes = _hashes(seed, half, numbers.device)
+    hashes = _hashes((seed,), half, numbers.device)[0]
     numbers[:half].copy_((hashes >> 40).bitwise_and_(2**24 - 1))  # 24 bits: what float32 holds exactly
     numbers[half:].copy_(hashes.bitwise_and_(2**24 - 1)[: num_elements - half])
     return numbers.mul_(2.0**-24).view(shape)
@@ -78,26 +84,27 @@ def uniform_part(seed: int, num_elements: int, part: slice, *, device: torch.dev
     half = -(-num_elements // 2)
     middle = min(max(half, start), stop)
     numbers = torch.empty(stop - start, dtype=torch.float32, device=device)
-    upper = _hashes(seed, middle - start, numbers.device, first=start)
+    upper = _hashes((seed,), middle - start, numbers.device, first=start)[0]
     numbers[: middle - start].copy_((upper >> 40).bitwise_and_(2**24 - 1))
-    lower = _hashes(seed, stop - middle, numbers.device, first=middle - half)
+    lower = _hashes((seed,), stop - middle, numbers.device, first=middle - half)[0]
     numbers[middle - start :].copy_(lower.bitwise_and_(2**24 - 1))
     return numbers.mul_(2.0**-24)
 
 
-def _halves(seed: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _halves(seeds: Sequence[int], count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the signed upper and lower 32 bits of each hash, as float32."""
-    hashes = _hashes(seed, count, device)
+    hashes = _hashes(seeds, count, device)
     upper = (hashes >> 32).to(torch.float32)
     return upper, hashes.bitwise_left_shift_(32).bitwise_right_shift_(32).to(torch.float32)
 
 
-def _hashes(seed: int, count: int, device: torch.device, first: int = 0) -> Tensor:
-    """Return hashes of the positions first .. first + count - 1 as int64."""
-    key = _mixed(seed + _GOLDEN)
-    step = _mixed(key + _GOLDEN) | 1  # a step of its own, or streams of two seeds would be shifts of one another
-    state = torch.arange(first + 1, first + count + 1, dtype=torch.int64, device=device)
-    state.mul_(_signed(step)).add_(_signed(key))
+def _hashes(seeds: Sequence[int], count: int, device: torch.device, first: int = 0) -> Tensor:
+    """Return hashes of the positions first .. first + count - 1 as int64, (number of seeds, count)."""
+    state = torch.arange(first + 1, first + count + 1, dtype=torch.int64, device=device).repeat(len(seeds), 1)
+    for row, seed in zip(state.unbind(0), seeds, strict=True):
+        key = _mixed(seed + _GOLDEN)
+        step = _mixed(key + _GOLDEN) | 1  # a step of its own, or streams of two seeds would be shifts of one another
+        row.mul_(_signed(step)).add_(_signed(key))
     scratch = torch.empty_like(state)
     for shift, factor in ((30, _C1), (27, _C2), (31, 1)):
         # the shift of a signed number brings copies of the sign, the mask takes them away

@@ -25,15 +25,16 @@ from torch import Tensor
 from subspace.core.errors import ConfigError
 from subspace.core.seeding import derive_seed
 from subspace.linalg.norms import wide_norm
-from subspace.linalg.sketch import gaussian
+from subspace.linalg.sketch import gaussian, gaussians
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.guards import finite_part
-from subspace.optim.limiter import limited
+from subspace.optim.limiter import limited, stacked_limits
 from subspace.optim.lowbit import add_moments
 from subspace.optim.refresher import Refresher, forget_moments
 from subspace.optim.residual import add_scaled, channel_axis, channel_norms
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
+from subspace.optim.stacked import Together, as_stack, can_stack
 from subspace.optim.weights import parts
 from subspace.projection.geometry import Geometry
 from subspace.projection.projector import Projector
@@ -111,11 +112,22 @@ class ChannelScaledAdamW(SubspaceOptimizer):
             basis = gaussian(seed, geometry.basis_shapes["basis"], device=device)
         return Projector.of(geometry.side, basis.div_(math.sqrt(geometry.rank)))
 
+    def projectors(self, bundle: Bundle) -> list[Projector]:
+        if bundle.settings.basis != "random" or bundle.settings.fidelity == "reference":
+            return super().projectors(bundle)
+        geometry, device = bundle.geometry, bundle.slots[0].parameter.device
+        seeds = [int(state["basis_seed"]) for state in bundle.states]
+        bases = gaussians(seeds, geometry.basis_shapes["basis"], device=device).div_(math.sqrt(geometry.rank))
+        return [Projector.of(geometry.side, basis) for basis in bases.unbind(0)]
+
     @classmethod
     def keeps_bases(cls, settings: ProjectionSettings) -> bool:
         return settings.basis != "random"
 
     def update_bundle(self, bundle: Bundle) -> None:
+        if can_stack(bundle) and bundle.settings.fidelity == "paper":
+            self._update_together(bundle)
+            return
         lows = self.low_gradients(bundle)
         before = [self._norms(bundle, low) for low in lows]  # of gradients that directions may overwrite
         directions = self.directions(bundle, lows)
@@ -129,14 +141,33 @@ class ChannelScaledAdamW(SubspaceOptimizer):
             return wide_norm(matrix, (-2, -1), keepdim=True)
         return channel_norms(matrix, channel_axis(bundle.geometry))
 
+    def _update_together(self, bundle: Bundle) -> None:
+        """Do what `_update_one` does for every weight of a bundle, with few launches for each."""
+        together = Together(bundle, self.projectors(bundle))
+        lows = self.low_gradients(bundle, together)
+        before = self._norms(bundle, as_stack(lows))
+        after = self._norms(bundle, as_stack(self.directions(bundle, lows)))
+        sizes = together.norms(lambda gradient: self._norms(bundle, gradient))
+        with stacked_limits(bundle.states) as limits:
+            factor = self._limited(bundle, limits, after / bundle.correction / (before + 1e-8), sizes)
+        together.scale(bundle.kept)
+        together.add_scaled(factor, sizes.sum(dim=(-2, -1)), alpha=-self._rate(bundle))
+
+    def _limited(self, bundle: Bundle, state: dict[str, Any], factor: Tensor, sizes: Tensor) -> Tensor:
+        """Return the factors on gradients with these norms, limited in the growth of the update's norm."""
+        if not self.limit_growth:
+            return factor
+        size = (factor.square() * sizes.square()).sum(dim=(-2, -1)).sqrt()
+        return factor * limited(state, size, official=bundle.settings.fidelity == "reference")[..., None, None]
+
+    @staticmethod
+    def _rate(bundle: Bundle) -> float:
+        return float(bundle.group["lr"]) * bundle.correction * math.sqrt(bundle.settings.scale)
+
     def _update_one(self, bundle: Bundle, slot: Slot, state: dict[str, Any], factor: Tensor) -> None:
         sizes = self._norms(bundle, slot.gradient)
         gradient = finite_part(slot.gradient, sizes.sum(dim=(-2, -1)))
-        if self.limit_growth:
-            size = factor.square() * sizes.square()
-            official = bundle.settings.fidelity == "reference"
-            factor = factor * limited(state, size.sum(dim=(-2, -1)).sqrt(), official=official)[..., None, None]
-        rate = bundle.group["lr"] * bundle.correction * math.sqrt(bundle.settings.scale)
+        factor, rate = self._limited(bundle, state, factor, sizes), self._rate(bundle)
         seed = slot.rounding_seed(bundle.step)
         for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
             if bundle.kept != 1.0:

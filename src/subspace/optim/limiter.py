@@ -11,12 +11,14 @@ References: Chen et al. 2024, arXiv 2410.01623, section 4.3; Zhu et al. 2024, ar
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["limited"]
+__all__ = ["limited", "stacked_limits"]
 
 _GROWTH = 1.01
 
@@ -41,3 +43,12 @@ def limited(state: dict[str, Any], norm: Tensor, *, official: bool) -> Tensor:
     result = norm * factor
     before.copy_(torch.where((result > 0) & (result < math.inf), result, before))
     return factor
+
+
+@contextmanager
+def stacked_limits(states: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give the states of k weights of one age as one for `limited`, (k, ...), and take back what became of it."""
+    kept = [state["limiter_norm"] for state in states]
+    whole = torch.stack(kept)
+    yield {"limiter_norm": whole, "step": states[0]["step"]}
+    torch._foreach_copy_(kept, list(whole.unbind(0)))

@@ -15,7 +15,7 @@ from subspace.optim.moments import directions
 from subspace.optim.pieces import LARGEST_PIECE, PART_ELEMENTS, aligned_rows, row_slices
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Scratch, Slot, bundle_size
-from subspace.optim.stacked import can_stack, project_together
+from subspace.optim.stacked import Together, can_stack
 from subspace.optim.stateful import StatefulOptimizer
 from subspace.optim.step_size import adam_bytes, basis_bytes, lifting_bytes, moment_pieces, refresh_bytes
 from subspace.optim.weights import parts
@@ -46,13 +46,13 @@ class ProjectingOptimizer(StatefulOptimizer):
         assert bases is not None
         return Projector.of(slot.geometry.side, *bases)
 
-    def low_gradients(self, bundle: Bundle, projectors: Sequence[Projector] | None = None) -> list[Tensor]:
+    def low_gradients(self, bundle: Bundle, together: Together | None = None) -> list[Tensor]:
         """Return the projected gradients of a bundle, float32; a matrix that is not finite counts as zero.
 
         They may be overwritten, also those that a slot has accumulated.
 
         Args:
-            projectors: Of the bundle's weights, where the caller has them.
+            together: The bundle's products, where the caller has them.
         """
         if all(slot.parameter.grad is None for slot in bundle.slots):
             lows = [slot.low for slot in bundle.slots if slot.low is not None]
@@ -60,8 +60,10 @@ class ProjectingOptimizer(StatefulOptimizer):
                 _clear_faults(low)
             return lows
         stack = self.scratch.take("low", (len(bundle.slots), *bundle.geometry.low_shape), _device(bundle))
-        if can_stack(bundle):
-            project_together(bundle, projectors or self.projectors(bundle), stack)
+        if together is None and can_stack(bundle):
+            together = Together(bundle, self.projectors(bundle))
+        if together is not None:
+            together.project(stack)
         else:
             for slot, state, out in zip(bundle.slots, bundle.states, stack.unbind(0), strict=True):
                 self.project_into(out, slot, state)

@@ -22,11 +22,11 @@ from torch import Tensor
 from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.guards import finite_part
-from subspace.optim.limiter import limited
+from subspace.optim.limiter import limited, stacked_limits
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
-from subspace.optim.stacked import add_together, as_stack, can_stack
+from subspace.optim.stacked import Together, as_stack, can_stack
 from subspace.projection.geometry import Geometry
 
 __all__ = ["ResidualAdamW", "add_scaled", "channel_axis", "channel_norms"]
@@ -74,22 +74,15 @@ class ResidualAdamW(SubspaceOptimizer):
 
     def _update_together(self, bundle: Bundle) -> None:
         """Do what `_update_one` does for every weight of a bundle, with few launches for each."""
-        projectors, axis = self.projectors(bundle), channel_axis(bundle.geometry)
-        gradients = [slot.gradient for slot in bundle.slots]
-        lows = self.low_gradients(bundle, projectors)
+        together, axis = Together(bundle, self.projectors(bundle)), channel_axis(bundle.geometry)
+        lows = self.low_gradients(bundle, together)
         direction, low = as_stack(self.directions(bundle, lows)), as_stack(lows)
-        sizes = torch.stack([channel_norms(gradient, axis) for gradient in gradients])
-        limits = [state["limiter_norm"] for state in bundle.states]
-        limit = torch.stack(limits)
-        phi, norm = _scaling(bundle, low, direction, sizes, bundle.states[0] | {"limiter_norm": limit})
-        torch._foreach_copy_(limits, list(limit.unbind(0)))
-        inside = direction.sub_(low.mul_(phi)).unbind(0)
+        with stacked_limits(bundle.states) as limits:
+            sizes = together.norms(lambda gradient: channel_norms(gradient, axis))
+            phi, norm = _scaling(bundle, low, direction, sizes, limits)
         alpha = -bundle.group["lr"] * bundle.settings.scale
-        add_together(bundle, projectors, inside, beta=bundle.kept, alpha=alpha)
-        faulty = ~torch.isfinite(norm)
-        for slot, gradient, factor, fault in zip(bundle.slots, gradients, phi, faulty, strict=True):
-            weight = slot.parameter.detach().view(gradient.shape)
-            add_scaled(weight, gradient.masked_fill_(fault, 0.0), factor, slice(None), alpha)
+        together.add_lifted(direction.sub_(low.mul_(phi)), beta=bundle.kept, alpha=alpha)
+        together.add_scaled(phi, norm, alpha=alpha)
 
 
 def _scaling(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import flop_registry
 
 from subspace.plan.shapes import GraphCost
 
@@ -30,13 +30,31 @@ def _grouped_mm_flop(left: torch.Tensor, right: torch.Tensor, *args: Any, **kwar
     return 2 * rows_in_all * right.shape[-1]
 
 
-# torch has no formulas for these; without them attention on a CPU, and experts anywhere, would be free.
-_MISSING: dict[Any, Callable[..., int]] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+def _attention_flop(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> int:
+    """Count the scores and their product with the values; keys may have fewer heads, which then serve several."""
+    batch, heads, rows, width = query.shape
+    return 2 * batch * heads * rows * key.shape[-2] * (width + value.shape[-1])
+
+
+def _attention_backward_flop(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any
+) -> int:
+    """Count the scores once more, and the gradients of scores, values, queries and keys."""
+    batch, heads, rows, width = query.shape
+    return 2 * batch * heads * rows * key.shape[-2] * (3 * width + 2 * value.shape[-1])
+
+
+_ATTENTION = ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
+# torch has no formulas for experts, nor for attention on a CPU, which would be free; those for attention elsewhere
+# refused fewer heads of keys than of queries until 2.13
+_OWN: dict[Any, Callable[..., int]] = {
     torch.ops.aten._grouped_mm: _grouped_mm_flop,
+    **{getattr(torch.ops.aten, f"_scaled_dot_product_{kind}"): _attention_flop for kind in _ATTENTION},
+    **{
+        getattr(torch.ops.aten, f"_scaled_dot_product_{kind}_backward"): _attention_backward_flop for kind in _ATTENTION
+    },
 }
-_FORMULAS: dict[Any, Callable[..., int]] = {**_MISSING, **flop_registry}
+_FORMULAS: dict[Any, Callable[..., int]] = {**flop_registry, **_OWN}
 
 
 class _Saved:
