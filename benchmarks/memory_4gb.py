@@ -40,7 +40,7 @@ def write_model(hub_id: str, folder: Path) -> Path:
     folder.mkdir(parents=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"  # billions of random numbers
     tensors = {
-        name: (torch.randn(value.shape, device=device) * 0.02).to("cpu", torch.bfloat16)
+        name: (torch.randn(value.shape, device=device) * 0.02).to(torch.bfloat16).cpu()
         if value.ndim > 1
         else torch.ones_like(value, device="cpu")
         for name, value in model.named_parameters()
@@ -53,11 +53,14 @@ def write_model(hub_id: str, folder: Path) -> Path:
 
 
 class Clock(Listener):
-    """The seconds at the end of every step."""
+    """The seconds of every step; says what goes on, which of a large model takes minutes."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self._last = 0.0
+        self._last = self._begun = time.perf_counter()
+
+    def on_phase(self, name: str) -> None:
+        print(f"{time.perf_counter() - self._begun:7.1f} s: {name}", flush=True)
 
     def on_start(self, total_steps: int, step: int) -> None:
         self._last = time.perf_counter()
@@ -80,6 +83,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         first, _ = resolve(args.recipe)
+        clock = Clock()
+        clock.on_phase("writing a model")
         model = write_model(first.model.model_name_or_path, folder / "model")
         rows = folder / "rows.jsonl"
         text = "The cat sat on the mat and looked at the rain. " * 200
@@ -102,8 +107,8 @@ def main() -> None:
             *args.override,
         ]
         config, _ = resolve(args.recipe, overrides)
+        clock.on_phase("planning")
         plan = make_plan(config, num_labels=None, total_steps=3)
-        clock = Clock()
         result = train(config, listeners=(clock,))
         records = [json.loads(line) for line in (folder / "run" / "unified_log.jsonl").read_text().splitlines()]
     steps = [record["machine"] for record in records if record["event"] == "step"]
