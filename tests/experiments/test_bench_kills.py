@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stub_bench import WriteMatrix, executed, journal, run_stub, sealed_runs
+from stub_bench import MATRIX, WriteMatrix, executed, journal, run_stub, sealed_runs
+from stub_worker import ENDS_ANYWAY
 
 DRIVE = str(Path(__file__).with_name("drive.py"))
 NUM_JOBS = 2 * (4 + 2) + 4
@@ -155,6 +156,19 @@ def test_a_signal_saves_and_stops(
     resumed = {job for job, event, step in executed(out) if event == "begin" and step > 0}
     assert resumed == stopped
     check_none_twice(out, 1)
+
+
+def test_a_bench_stops_although_its_runs_end_after_the_signal(write_matrix: WriteMatrix, tmp_path: Path) -> None:
+    recipe = {**MATRIX["recipe"], "training": {**MATRIX["recipe"]["training"], "weight_decay": ENDS_ANYWAY}}
+    out, matrix = tmp_path / "out", write_matrix({"recipe": recipe})
+    process = start(matrix, out, step_seconds=0.1)
+    wait_for(lambda: executed(out), process)
+    process.send_signal(signal.SIGTERM)
+    assert said_by(process, matrix).startswith("E-RUN-075")
+    assert process.returncode == 75
+    events = Counter(entry["event"] for entry in journal(out))
+    assert events["end"] == events["begin"]  # nothing was given out after the signal
+    assert not events["stop"]
 
 
 def test_a_second_interrupt_ends_at_once(write_matrix: WriteMatrix, tmp_path: Path) -> None:

@@ -182,6 +182,8 @@ class Bench:
             else:
                 self.campaign.release(job)
                 self._note("stop", job)
+            if self.is_stopping:  # a run that was about to end has ended; its worker waits for another
+                pool.dismiss(worker)
 
     def _done(self, job: Job, result: dict[str, Any], seconds: float) -> None:
         self._tidy(job)

@@ -159,9 +159,14 @@ class Pool:
             if worker.job is not None:
                 with contextlib.suppress(OSError):
                     worker.process.send_signal(signal.SIGTERM)
-            elif worker.process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    worker.process.stdin.close()
+            else:
+                self.dismiss(worker)
+
+    def dismiss(self, worker: Worker) -> None:
+        """Let a worker end that has no job."""
+        if worker.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                worker.process.stdin.close()
 
     def kill(self) -> None:
         """End all now."""
@@ -202,9 +207,7 @@ class Pool:
         self._selector.unregister(worker.reports)
         os.close(worker.reports)
         self.workers.remove(worker)
-        if worker.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                worker.process.stdin.close()
+        self.dismiss(worker)
         try:
             return worker.process.wait(timeout=10)
         except subprocess.TimeoutExpired:  # it has closed its pipe and hangs
