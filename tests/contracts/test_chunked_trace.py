@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from workbench import FAMILIES, attached, batch_of, meta_model, new_method
 
+from subspace.models.int8_modules import store_int8
 from subspace.models.tiny import tiny_model
 from subspace.plan.graph import measure
 from subspace.plan.shapes import GraphCost
@@ -129,3 +130,15 @@ def _kept(model: nn.Module, batch: Any, task: str) -> int:
         return live_kept_bytes(model, batch, task)
     finally:
         test_trace.summed_loss = plain
+
+
+def test_a_head_held_as_codes_is_unpacked_beside_its_gradient() -> None:
+    """The weight that the loss multiplies with is there as long as the loss is."""
+    transients = []
+    for coded in (False, True):
+        traced = tiny_model("llama", "causal_lm", vocab_size=4096, num_layers=1).to("meta")
+        if coded:
+            store_int8(traced)
+        transients.append(planned(traced, "causal_lm", CHUNK).transient_bytes)
+    head = traced.get_output_embeddings().weight
+    assert transients[1] - transients[0] >= head.numel() * head.element_size()

@@ -166,7 +166,12 @@ def _fake_tensors(model: nn.Module) -> Iterator[None]:
 
 def _fake(tensor: torch.Tensor) -> torch.Tensor:
     fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
-    return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    if not isinstance(tensor, nn.Parameter):
+        return fake
+    parameter: Any = nn.Parameter(fake, tensor.requires_grad)
+    if hasattr(tensor, "stored"):  # it stands for codes, a module of the model, which become fakes as well
+        parameter.stored = tensor.stored
+    return parameter
 
 
 @contextmanager
