@@ -6,11 +6,15 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from subspace.cli.console import ProgressListener
 from subspace.cli.main import main
 from subspace.config.load import dump_yaml
 
@@ -117,3 +121,18 @@ class CommandLine:
             for section in (*TINY, *(changes or {}))
         }
         return self.write(name, dump_yaml(tree))
+
+
+@contextlib.contextmanager
+def signal_at(step: int, number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """Send this process a signal when the progress bar hears of a step."""
+    usual = ProgressListener.on_step
+
+    def on_step(self: ProgressListener, done: int, loss: float) -> None:
+        usual(self, done, loss)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProgressListener, "on_step", on_step)
+        yield

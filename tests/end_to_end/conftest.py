@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
 import shutil
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("command_line")
 
-from command_line import CommandLine, Ended  # noqa: E402
-
-from subspace.cli.console import ProgressListener  # noqa: E402
+from command_line import CommandLine, Ended, signal_at  # noqa: E402
 
 AWKWARD = 'it\'s "done"; rm -rf $HOME é'
 """A folder name that a shell would stumble over."""
@@ -79,18 +73,3 @@ def stopped(stopped_once: Path, subspace: CommandLine) -> Path:
     """A copy of the stopped run in the test's folder."""
     subspace.recipe()
     return shutil.copytree(stopped_once, subspace.folder / "stopped")
-
-
-@contextlib.contextmanager
-def signal_at(step: int, number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """Send this process a signal when the progress bar hears of a step."""
-    usual = ProgressListener.on_step
-
-    def on_step(self: ProgressListener, done: int, loss: float) -> None:
-        usual(self, done, loss)
-        if done == step:
-            os.kill(os.getpid(), number)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ProgressListener, "on_step", on_step)
-        yield

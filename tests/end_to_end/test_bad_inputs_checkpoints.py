@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import CommandLine, Ended, contents
-from conftest import signal_at
+from command_line import CommandLine, Ended, contents, signal_at
 
 from subspace.models.tiny import BUILTIN
 

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine
-from conftest import signal_at
+from command_line import CommandLine, signal_at
 
 from subspace.cli.main import VERBS
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import CommandLine
-from conftest import signal_at
+from command_line import CommandLine, signal_at
 from safetensors.torch import load_file
 
 from subspace.config.load import document_from

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import TINY, CommandLine, Ended, contents
-from conftest import signal_at
+from command_line import TINY, CommandLine, Ended, contents, signal_at
 
 from subspace import Recipe, evaluate, train
 from subspace.methods.registry import REGISTRY
@@ -128,6 +127,10 @@ def test_resumed_run_ends_like_one_that_was_never_stopped(way: str, stopped: Pat
     assert sealed(stopped)
     attempts = json.loads((stopped / "manifest.json").read_text())["attempts"]
     assert [attempt["outcome"] for attempt in attempts] == ["stopped", "finished"]
+    lines = map(json.loads, (stopped / "unified_log.jsonl").read_text().splitlines())
+    clock = [line["machine"]["elapsed_seconds"] for line in lines if line["event"] in ("step", "eval")]
+    assert clock == sorted(clock), "the second attempt counts on from the first"
+    assert json.loads((stopped / "manifest.json").read_text())["summary"]["seconds"] >= clock[-1] - 0.001
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])

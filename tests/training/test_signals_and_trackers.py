@@ -212,6 +212,18 @@ def test_monitor_sees_a_peak_that_has_gone() -> None:
     assert again.peak_bytes() - again.baseline_bytes < 16 * 1024 * 1024
 
 
+def test_a_monitor_counts_on_from_earlier_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 100.0, 104.0, 106.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(moments))
+    monitor = MachineMonitor("cpu")
+    monitor.continue_from(30.0)
+    monitor.restart_clock()
+    monitor.add_tokens(8)
+    record = monitor.snapshot()
+    assert (record["elapsed_seconds"], record["tokens_per_second"]) == (34.0, 2.0)
+    assert monitor.elapsed_seconds == 36.0
+
+
 def test_rates_are_of_the_time_since_the_last_record(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 100.0, 104.0, 106.0])
     monkeypatch.setattr("time.monotonic", lambda: next(moments))

@@ -132,7 +132,7 @@ def time_of_trials(folders: Sequence[Path]) -> StepTime | None:
 def _of_trial(folder: Path) -> tuple[float, int] | None:
     """Return the seconds between the steps that a log names, and how many steps those are.
 
-    A trial that was resumed began its clock anew: two records belong together where both their clocks went on alike.
+    A trial that was resumed spent time between two records: they belong together where both clocks went on alike.
     """
     records = [record for record in read_log(RunLayout(folder).log)[0] if record.get("event") == "step"]
     seconds, steps = 0.0, 0

@@ -32,6 +32,7 @@ from subspace.pipeline.run_config import RunConfig
 from subspace.pipeline.snapshots import Snapshots, find_checkpoint
 from subspace.plan.plan import Plan
 from subspace.runs.completeness import require_identity
+from subspace.runs.log import read_log
 from subspace.runs.store import RunFolder
 from subspace.training.hooks import Listener
 from subspace.training.loop import Loop
@@ -146,6 +147,7 @@ class Execution:
         )
         if found:
             progress = snapshots.restore(found)
+            monitor.continue_from(_seconds_in(folder))
         else:
             folder.log.truncate(0)
             progress = Progress()
@@ -334,3 +336,9 @@ class Execution:
     def _note(self, text: str) -> None:
         for listener in self.listeners:
             listener.on_note(text)
+
+
+def _seconds_in(folder: RunFolder) -> float:
+    """Return the seconds of training that the kept records tell of."""
+    records = (record for record in reversed(read_log(folder.layout.log)[0]) if record.get("event") in ("step", "eval"))
+    return next((float(record["machine"]["elapsed_seconds"]) for record in records), 0.0)

@@ -168,9 +168,9 @@ def _fake(tensor: torch.Tensor) -> torch.Tensor:
     fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
     if not isinstance(tensor, nn.Parameter):
         return fake
-    parameter: Any = nn.Parameter(fake, tensor.requires_grad)
+    parameter = nn.Parameter(fake, tensor.requires_grad)
     if hasattr(tensor, "stored"):  # it stands for codes, a module of the model, which become fakes as well
-        parameter.stored = tensor.stored
+        vars(parameter)["stored"] = tensor.stored
     return parameter
 
 

@@ -19,14 +19,13 @@ from subspace.report.bench import BENCH_FILE, Bench, read_bench
 from subspace.report.readers import READERS, Reader
 from subspace.report.record import RunRecord
 from subspace.report.values import dig, json_lines, number
+from subspace.runs.discovery import is_run, runs_below
 from subspace.runs.layout import RunLayout
 from subspace.runs.log import LOG_SCHEMA, read_log
 from subspace.runs.manifest import read_manifest
 
 __all__ = ["RunRecord", "find_benches", "find_runs", "read_run", "read_runs"]
 
-_DEPTH = 3
-"""Levels below a named folder at which runs are looked for."""
 _DEPTH_IN_BENCH = 5
 """Levels above a named folder at which its bench is looked for."""
 
@@ -34,7 +33,7 @@ _DEPTH_IN_BENCH = 5
 def read_run(folder: Path, name: str | None = None) -> RunRecord:
     """Read one run folder, a folder that holds just a log, or what one of the `READERS` recognises."""
     layout = RunLayout(folder)
-    if not _is_own(layout) and (reader := _reader_of(folder)) is not None:
+    if not is_run(folder) and (reader := _reader_of(folder)) is not None:
         return reader.read(folder, name or folder.resolve().name)
     notes: list[str] = []
     manifest = _manifest(layout, notes)
@@ -86,7 +85,7 @@ def find_runs(paths: Iterable[Path], benches: Sequence[Bench] = ()) -> list[Path
         jobs = [job.run for bench in own for job in bench.jobs]
         inside = [path] if _is_run(path) else [run for run in jobs if run.is_relative_to(whole) and _is_run(run)]
         if not inside or any(bench.folder.parent == whole for bench in own):
-            inside += [run for run in sorted(_below(path, _DEPTH)) if not _in_any(run, own)]
+            inside += [run for run in runs_below(path, _is_run) if not _in_any(run, own)]
         if not inside:
             raise DataError(
                 "E-DAT-001",
@@ -131,27 +130,11 @@ def _in_any(run: Path, benches: Iterable[Bench]) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    return _is_own(RunLayout(path)) or _reader_of(path) is not None
-
-
-def _is_own(layout: RunLayout) -> bool:
-    return layout.manifest.is_file() or layout.log.is_file()
+    return is_run(path) or _reader_of(path) is not None
 
 
 def _reader_of(path: Path) -> Reader | None:
     return next((reader for reader in READERS if reader.recognises(path)), None)
-
-
-def _below(path: Path, depth: int) -> Iterable[Path]:
-    try:
-        children = [child for child in path.iterdir() if not child.name.startswith(".")]
-    except OSError:
-        return
-    for child in children:
-        if _is_run(child):
-            yield child
-        elif depth > 1 and child.is_dir():
-            yield from _below(child, depth - 1)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

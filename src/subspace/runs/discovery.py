@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from subspace.runs.layout import RunLayout
 
-__all__ = ["DEPTH", "is_run", "runs_in"]
+__all__ = ["DEPTH", "is_run", "runs_below", "runs_in"]
 
 DEPTH = 3
 """Levels below a named folder at which runs are looked for."""
@@ -20,17 +20,27 @@ def is_run(path: Path) -> bool:
 
 
 def runs_in(path: Path) -> list[Path]:
-    """Return the run that `path` is, or the runs below it in the order of their names; hidden folders are left out."""
-    return [path] if is_run(path) else sorted(_below(path, DEPTH))
+    """Return the run that `path` is, or the runs below it in the order of their names."""
+    return [path] if is_run(path) else runs_below(path)
 
 
-def _below(path: Path, depth: int) -> Iterable[Path]:
+def runs_below(path: Path, counts: Callable[[Path], bool] = is_run) -> list[Path]:
+    """Return what lies below `path` and counts as a run, in the order of the names; hidden folders are left out.
+
+    Args:
+        path: A folder.
+        counts: Says of a folder or file whether it is a run; nothing is looked for below one.
+    """
+    return sorted(_below(path, counts, DEPTH))
+
+
+def _below(path: Path, counts: Callable[[Path], bool], depth: int) -> Iterator[Path]:
     try:
-        children = [child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")]
+        children = [child for child in path.iterdir() if not child.name.startswith(".")]
     except OSError:
         return
     for child in children:
-        if is_run(child):
+        if counts(child):
             yield child
-        elif depth > 1:
-            yield from _below(child, depth - 1)
+        elif depth > 1 and child.is_dir():
+            yield from _below(child, counts, depth - 1)

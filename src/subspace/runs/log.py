@@ -72,7 +72,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     "run_end": {"step": _STEP, "outcome": "text: finished, stopped or failed", "machine": _MACHINE},
     "machine": {
         "time": "text: wall clock, ISO 8601, UTC",
-        "elapsed_seconds": "monotonic clock since this attempt began to train",
+        "elapsed_seconds": "seconds of training, those of earlier attempts up to their last kept record included",
         "tokens_per_second": "input tokens per second since the last record",
         "rss_bytes": "resident memory of the process",
         "allocated_bytes": "CUDA: held by tensors",

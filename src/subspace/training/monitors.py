@@ -35,6 +35,7 @@ class MachineMonitor:
     def __init__(self, device_type: str) -> None:
         self._cuda = device_type == "cuda"
         self._start = time.monotonic()
+        self._earlier_seconds = 0.0
         self._tokens = 0
         self._window = (self._start, 0)
         _return_free_memory()
@@ -50,7 +51,12 @@ class MachineMonitor:
 
     @property
     def elapsed_seconds(self) -> float:
-        return time.monotonic() - self._start
+        """Seconds of training, with those of earlier attempts."""
+        return self._earlier_seconds + time.monotonic() - self._start
+
+    def continue_from(self, seconds: float) -> None:
+        """Count on from what earlier attempts took for the steps that are kept."""
+        self._earlier_seconds = seconds
 
     def add_tokens(self, count: int) -> None:
         """Count tokens that were trained on."""
@@ -79,7 +85,7 @@ class MachineMonitor:
         self._seen_peak = max(self._seen_peak, rss)
         record: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "elapsed_seconds": round(now - self._start, 3),
+            "elapsed_seconds": round(self._earlier_seconds + now - self._start, 3),
             "tokens_per_second": round((self._tokens - tokens) / max(now - since, 1e-9), 1),
             "rss_bytes": rss,
         }
