@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 from optim_nets import NAMES, Net
+from torch import nn
 
 from subspace.core.errors import ConfigError
+from subspace.optim import moments
 from subspace.optim.adamw import WideAdamW, build_adamw
 from subspace.optim.settings import OptimizerSettings
 from subspace.optim.state_size import adamw_state
@@ -93,6 +95,26 @@ def test_narrow_weights_keep_float32_moments() -> None:
         optimizer.step()
     torch.testing.assert_close(optimizer.state[model.big]["exp_avg_sq"][0, 0], torch.tensor(1 - 0.999**300))
     assert model.big.dtype == torch.bfloat16
+
+
+def test_narrow_weights_together_step_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "piece_elements", lambda device: 60)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((4, 5), (30,), (7, 9), (3,), (2, 8))
+    values = [torch.randn(shape, generator=generator).bfloat16() for shape in shapes]
+    together = [nn.Parameter(value.clone()) for value in values]
+    alone = [nn.Parameter(value.clone()) for value in values]
+    optimizers = [WideAdamW(together, lr=0.5, weight_decay=0.1)]
+    optimizers += [WideAdamW([weight], lr=0.5, weight_decay=0.1) for weight in alone]
+    for step in range(4):
+        for place, pair in enumerate(zip(together, alone, strict=True)):
+            gradient = torch.randn(shapes[place], generator=generator).bfloat16()
+            for weight in pair:
+                weight.grad = None if (step, place) == (1, 3) else gradient.clone()  # one is a step behind
+        for optimizer in optimizers:
+            optimizer.step()
+    assert all(map(torch.equal, together, alone))
+    assert [float(optimizers[0].state[weight]["step"]) for weight in together] == [4.0, 4.0, 4.0, 3.0, 4.0]
 
 
 def test_missing_bitsandbytes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from subspace.core.errors import ConfigError
 from subspace.core.seeding import derive_seed
 from subspace.optim.direction import FUSED_DEVICES
 from subspace.optim.groups import decay_of, like_groups
-from subspace.optim.moments import adamw_update_
+from subspace.optim.moments import adamw_update_, adamw_updates_
 
 if TYPE_CHECKING:
     from subspace.optim.settings import OptimizerSettings
@@ -110,23 +110,45 @@ class WideAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        members = [(parameter, group) for group in self.param_groups for parameter in group["params"]]
-        for place, (parameter, group) in enumerate(members):
-            if parameter.grad is not None:
-                self._update(parameter, group, place)
+        place = 0
+        for group in self.param_groups:
+            like: dict[tuple[Any, ...], list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    if hasattr(parameter, "stored") or not parameter.is_contiguous():
+                        self._update_alone(parameter, group, place)
+                    else:
+                        kind = parameter.device, parameter.dtype, parameter.grad.dtype
+                        like.setdefault(kind, []).append(parameter)
+                place += 1
+            for together in like.values():
+                self._update_together(together, group)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any], place: int) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)
-            state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
-        seed = 0
+    def _update_alone(self, parameter: Tensor, group: dict[str, Any], place: int) -> None:
+        state, seed = self._state_of(parameter), 0
         if hasattr(parameter, "stored"):
             state["num_writes"] = state.get("num_writes", 0) + 1
             seed = derive_seed(state["num_writes"], place)
         state["step"] += 1
         assert parameter.grad is not None
-        numbers = {key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "fused")}
-        adamw_update_(parameter, parameter.grad, state, bits=32, seed=seed, step=state["step"], **numbers)
+        adamw_update_(parameter, parameter.grad, state, bits=32, seed=seed, step=state["step"], **_numbers(group))
+
+    def _update_together(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        states = [self._state_of(parameter) for parameter in parameters]
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1.0)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        adamw_updates_(parameters, gradients, states, step=steps, **_numbers(group))
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)
+            state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])
+        return state
+
+
+def _numbers(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "fused")}

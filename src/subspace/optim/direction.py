@@ -53,7 +53,7 @@ def adamw_(
     exp_avgs: Sequence[Tensor],
     exp_avg_sqs: Sequence[Tensor],
     *,
-    step: int | Tensor,
+    step: int | Tensor | Sequence[Tensor],
     lr: float,
     betas: tuple[float, float],
     eps: float,
@@ -63,15 +63,16 @@ def adamw_(
     """Do one AdamW update (decay before the update) of float32 parameters in place.
 
     Args:
-        step: Number of this update, t, counted from 1; a 0-dim tensor is not read by the host.
+        step: Number of this update, t, counted from 1; a 0-dim tensor, or one for each parameter, is not read by the
+            host.
         fused: Use torch's fused kernel; None: where there is one.
     """
     device = parameters[0].device
     # the kernel wants a counter for each tensor, and advances it itself
-    if isinstance(step, Tensor):
-        steps = [step - 1 for _ in parameters]
-    else:
+    if isinstance(step, int):
         steps = list(torch.full((len(parameters),), float(step - 1), device=device).unbind(0))
+    else:
+        steps = list(torch._foreach_sub([step] * len(parameters) if isinstance(step, Tensor) else list(step), 1.0))
     adamw(
         list(parameters),
         list(gradients),

@@ -7,7 +7,7 @@ Pieces change no bit: everything is elementwise but for blocks of codes, of whic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -93,7 +93,12 @@ def adamw_update_(
 
 
 def adamw_updates_(
-    parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[dict[str, Any]], **numbers: Any
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    states: Sequence[dict[str, Any]],
+    *,
+    step: int | Sequence[Tensor],
+    **numbers: Any,
 ) -> None:
     """Do what `adamw_update_` does for several weights, in fewer calls and to the same bits.
 
@@ -101,41 +106,49 @@ def adamw_updates_(
         parameters: Contiguous float weights of one device and type.
         gradients: Of their shapes, of one type.
         states: With float32 `exp_avg` and `exp_avg_sq`.
-        numbers: Those of `direction.adamw_`.
+        step: Number of this update, counted from 1; or a 0-dim tensor for each weight.
+        numbers: The others of `direction.adamw_`.
     """
     if parameters[0].dtype == gradients[0].dtype == torch.float32:
         firsts, seconds = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
-        adamw_(parameters, [gradient.contiguous() for gradient in gradients], firsts, seconds, **numbers)
+        adamw_(parameters, [gradient.contiguous() for gradient in gradients], firsts, seconds, step=step, **numbers)
         return
-    limit = piece_elements(parameters[0].device)
-    chunk: list[int] = []
-    size = 0
-    for place, parameter in enumerate(parameters):
-        if chunk and size + parameter.numel() > limit:
-            _update_chunk(chunk, parameters, gradients, states, numbers)
-            chunk, size = [], 0
+    for places in _chunks([parameter.numel() for parameter in parameters], piece_elements(parameters[0].device)):
+        steps = step if isinstance(step, int) else [step[place] for place in places]
+        chosen, of_chosen = ([values[place] for place in places] for values in (parameters, gradients))
+        _update_chunk(chosen, of_chosen, [states[place] for place in places], steps, numbers)
+
+
+def _chunks(sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Yield places in turn whose sizes together keep to a limit; a larger one comes alone."""
+    chunk, total = [0], sizes[0]
+    for place, size in enumerate(sizes[1:], start=1):
+        if total + size > limit:
+            yield chunk
+            chunk, total = [], 0
         chunk.append(place)
-        size += parameter.numel()
-    _update_chunk(chunk, parameters, gradients, states, numbers)
+        total += size
+    yield chunk
 
 
 def _update_chunk(
-    places: Sequence[int],
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
     states: Sequence[dict[str, Any]],
+    step: int | Sequence[Tensor],
     numbers: dict[str, Any],
 ) -> None:
-    """Update the weights at these places through one float32 copy of them all."""
-    if len(places) == 1:  # perhaps a large one
-        adamw_update_(parameters[places[0]], gradients[places[0]], states[places[0]], bits=32, seed=0, **numbers)
+    """Update weights through one float32 copy of them all."""
+    if len(parameters) == 1:  # perhaps a large one
+        number = step if isinstance(step, int) else step[0]
+        adamw_update_(parameters[0], gradients[0], states[0], bits=32, seed=0, step=number, **numbers)
         return
-    flat = [parameters[place].detach().view(-1) for place in places]
+    flat = [parameter.detach().view(-1) for parameter in parameters]
     sizes = [weight.numel() for weight in flat]
     whole, whole_gradient = (torch.empty(sum(sizes), device=flat[0].device) for _ in range(2))
     torch.cat(flat, out=whole)
-    torch.cat([gradients[place].reshape(-1) for place in places], out=whole_gradient)
+    torch.cat([gradient.reshape(-1) for gradient in gradients], out=whole_gradient)
     weights, wide = torch.split(whole, sizes), torch.split(whole_gradient, sizes)
-    firsts, seconds = ([states[place][key].view(-1) for place in places] for key in ("exp_avg", "exp_avg_sq"))
-    adamw_(weights, wide, firsts, seconds, **numbers)
+    firsts, seconds = ([state[key].view(-1) for state in states] for key in ("exp_avg", "exp_avg_sq"))
+    adamw_(weights, wide, firsts, seconds, step=step, **numbers)
     torch._foreach_copy_(flat, list(weights))
