@@ -40,7 +40,13 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "AdamW-8bit": {"method": {"name": "full"}, "training": {"optim": "adamw_8bit"}},
     "GaLore": {"method": GALORE},
     "GaLore-8bit-int8": {
-        "method": {**GALORE, "state_bits": 8, "update": "in_backward", "refresh_from": "micro_batch"},
+        "method": {
+            **GALORE,
+            "basis": "randomized",
+            "state_bits": 8,
+            "update": "in_backward",
+            "refresh_from": "micro_batch",
+        },
         "model": {"trained_weights": "int8"},
     },
     "LoRA": {"method": LORA},
@@ -51,12 +57,10 @@ Predicted peaks in GiB and, after the arrow, the smallest card of 4, 8, 16 and 2
 to spare for a GPU's context and an allocator's slack. From plans alone: nothing was run.
 
 All: weights in bfloat16, blocks recomputed, loss in chunks of 256 positions, one micro-batch to a step, rows of full
-length. AdamW: moments in float32. GaLore: rank 256, embedding and head projected. GaLore-8bit-int8: also moments of 8
+length. AdamW: moments in float32. GaLore: rank 256, embedding and head projected, bases by svd as published; the svd of
+an embedding is the most that its step takes for a moment. GaLore-8bit-int8: bases by a randomized sketch, moments of 8
 bits, weights as int8 codes, updates in the backward pass. LoRA: rank 16 on every linear layer. QLoRA: the same beside
-weights in nf4.
-
-In no plan: what an optimizer's step takes for a moment. AdamW of bfloat16 weights makes float32 copies of one weight
-and its gradient at a time, which for the embedding of a small model is more than the passes take."""
+weights in nf4."""
 FIGURES = ("weight_bytes", "optimizer_state_bytes", "gradient_bytes", "transient_bytes", "peak_bytes")
 
 

@@ -24,21 +24,21 @@ from safetensors.torch import save_file
 
 from subspace.models.preset import preset_fields
 from subspace.models.tiny_tokenizers import train_tokenizer
+from subspace.pipeline.build import find_device
 from subspace.pipeline.execute import train
 from subspace.pipeline.planning import make_plan
 from subspace.pipeline.resolve import resolve
 from subspace.training.hooks import Listener
 
 
-def write_model(hub_id: str, folder: Path) -> Path:
-    """Write config, random bfloat16 weights and a small tokenizer of a model of that shape."""
+def write_model(hub_id: str, folder: Path, device: str) -> Path:
+    """Write config, random bfloat16 weights (drawn on that device) and a small tokenizer of a model of that shape."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(**(preset_fields(hub_id) or {}))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     folder.mkdir(parents=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"  # billions of random numbers
     tensors = {
         name: (torch.randn(value.shape, device=device) * 0.02).to(torch.bfloat16).cpu()
         if value.ndim > 1
@@ -83,9 +83,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         first, _ = resolve(args.recipe)
-        clock = Clock()
+        clock, device = Clock(), find_device(args.device, "--device")
         clock.on_phase("writing a model")
-        model = write_model(first.model.model_name_or_path, folder / "model")
+        model = write_model(first.model.model_name_or_path, folder / "model", device)
         rows = folder / "rows.jsonl"
         text = "The cat sat on the mat and looked at the rain. " * 200
         rows.write_text("".join(json.dumps({"text": f"{n} {text}"}) + "\n" for n in range(16)), encoding="utf-8")
@@ -116,7 +116,7 @@ def main() -> None:
     report = {
         "recipe": args.recipe.name,
         "date": date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or "cpu",
         "packages": {name: version(name) for name in ("torch", "transformers")},
         "length": args.length,
         "planned_bytes": {

@@ -14,7 +14,7 @@ from torch import nn
 from subspace.linalg import decompose
 from subspace.models import int8_weights
 from subspace.models.int8_weights import Int8Weight, WeightHandle, rounding_bytes
-from subspace.optim import curvature, pieces, projecting, step_size, weights
+from subspace.optim import curvature, pieces, projecting, slots, step_size, together, weights
 from subspace.optim.adamw import WideAdamW
 from subspace.optim.settings import OptimizerSettings
 from subspace.plan.shapes import TensorSpec
@@ -88,6 +88,47 @@ def test_a_step_takes_what_shapes_say(kind: str, rank: int | None, bits: int, st
     found, said = passed(optimizer, weight, in_hook=in_hook), optimizer.planned_passing(writing)
     assert found <= said * 1.02 + 8192  # tensors of one number for every row or column
     assert said <= 1.7 * found + 8192
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["stacked", "large"])
+@pytest.mark.parametrize("store", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["ProjectedAdamW", "ResidualAdamW", "ChannelScaledAdamW"])
+def test_a_bundle_takes_what_shapes_say(kind: str, store: str, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "LAUNCHING_DEVICES", {"cpu"})
+    monkeypatch.setattr(slots, "_BUNDLE_ELEMENTS", {})  # as many at once as on a device that is launched
+    monkeypatch.setattr(slots, "_SMALL_ELEMENTS", 2**20 if small else 0)
+    given = [weight_of(store, (512, 128)) for _ in range(6)]
+    optimizer: Any = OPTIMIZERS[kind](given, rank=32, lr=1e-3, weight_decay=0.1, refresh_interval=1)
+    for _ in range(2):
+        gradients = [torch.randn(weight.shape).to(weight.dtype) for weight in given]
+        for weight, gradient in zip(given, gradients, strict=True):
+            weight.grad = gradient
+        optimizer.scratch = type(optimizer.scratch)()
+        with torch.no_grad(), LiveBytes(*gradients) as live:
+            held = live.before
+            del gradient, gradients
+            optimizer.clip_grad_norm_(torch.inf)
+            optimizer.step()
+        found = live.peak - held
+    said = optimizer.planned_passing()
+    # new bases count as made inside; that they take the place of old ones, which were there before, does not
+    found -= sum(state["basis"].nbytes for state in optimizer.state.values() if "basis" in state)
+    assert found <= said * 1.02 + 8192
+    assert said <= 2.5 * found + 8192
+
+
+@pytest.mark.parametrize("store", ["float32", "bfloat16"])
+def test_plain_parameters_together_take_what_shapes_say(store: str) -> None:
+    given = [weight_of(store, (10, 10)) for _ in range(30)]
+    optimizer: Any = OPTIMIZERS["ProjectedAdamW"]([{"params": given}], lr=1e-3)
+    for _ in range(2):
+        for weight in given:
+            weight.grad = torch.ones_like(weight)
+        with LiveBytes() as live:
+            optimizer.step()
+    said = optimizer.planned_passing()
+    assert live.peak <= said + 1024
+    assert said <= 1.7 * live.peak + 1024
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -13,7 +13,7 @@ from subspace_runs import OPTIMIZERS, gradients, make, train
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError
-from subspace.optim import Apollo, FiraAdamW, GaLoreAdamW, SubspaceAdamW, groups_from_galore, refresher, stacked
+from subspace.optim import Apollo, FiraAdamW, GaLoreAdamW, SubspaceAdamW, groups_from_galore, refresher, together
 from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.limiter import limited
 from subspace.optim.sketched import SketchedAdafactor
@@ -156,7 +156,7 @@ def test_batched_products_of_a_bundle_are_the_single_ones(
     """Other devices than the CPU run a bundle of weights as one product; here the CPU does."""
     runs = []
     for devices in (set(), {"cpu"}):
-        monkeypatch.setattr(stacked, "STACKED_DEVICES", devices)
+        monkeypatch.setattr(together, "LAUNCHING_DEVICES", devices)
         weights = weights_of(one=(24, 10), two=(24, 10), three=(24, 10), other=(10, 24))
         train(make(kind, weights, refresh_interval=3, side=side, weight_decay=0.1), weights, range(7))
         runs.append(weights)

@@ -163,7 +163,7 @@ class Pool:
                 self.dismiss(worker)
 
     def dismiss(self, worker: Worker) -> None:
-        """Let a worker end that has no job."""
+        """Close what a worker reads its jobs from: it ends when it has none."""
         if worker.process.stdin is not None:
             with contextlib.suppress(OSError):
                 worker.process.stdin.close()

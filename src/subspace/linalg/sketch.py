@@ -52,7 +52,7 @@ def gaussian(
 
 
 def gaussians(seeds: Sequence[int], shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> Tensor:
-    """Return `gaussian(seed, shape)` of k seeds, (k, *shape), float32, in about as many calls as of one."""
+    """Return `gaussian(seed, shape)` of k seeds, (k, *shape), float32, in two calls more for each."""
     num_elements = prod(shape)
     numbers = torch.empty((len(seeds), num_elements), dtype=torch.float32, device=device)
     half = -(-num_elements // 2)

@@ -31,11 +31,11 @@ from subspace.optim.guards import finite_part
 from subspace.optim.limiter import limited, stacked_limits
 from subspace.optim.lowbit import add_moments
 from subspace.optim.refresher import Refresher, forget_moments
-from subspace.optim.residual import add_scaled, channel_axis, channel_norms
+from subspace.optim.residual import channel_axis, channel_norms
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
-from subspace.optim.stacked import Together, as_stack, can_stack
-from subspace.optim.weights import parts
+from subspace.optim.together import Together, as_stack, can_go_together
+from subspace.optim.weights import add_scaled, parts, rows_of
 from subspace.projection.geometry import Geometry
 from subspace.projection.projector import Projector
 
@@ -125,7 +125,7 @@ class ChannelScaledAdamW(SubspaceOptimizer):
         return settings.basis != "random"
 
     def update_bundle(self, bundle: Bundle) -> None:
-        if can_stack(bundle) and bundle.settings.fidelity == "paper":
+        if can_go_together(bundle) and bundle.settings.fidelity == "paper":
             self._update_together(bundle)
             return
         lows = self.low_gradients(bundle)
@@ -150,8 +150,8 @@ class ChannelScaledAdamW(SubspaceOptimizer):
         sizes = together.norms(lambda gradient: self._norms(bundle, gradient))
         with stacked_limits(bundle.states) as limits:
             factor = self._limited(bundle, limits, after / bundle.correction / (before + 1e-8), sizes)
-        together.scale(bundle.kept)
-        together.add_scaled(factor, sizes.sum(dim=(-2, -1)), alpha=-self._rate(bundle))
+        together.add_scaled(factor, sizes.sum(dim=(-2, -1)), alpha=-self._rate(bundle), beta=bundle.kept)
+        together.write()
 
     def _limited(self, bundle: Bundle, state: dict[str, Any], factor: Tensor, sizes: Tensor) -> Tensor:
         """Return the factors on gradients with these norms, limited in the growth of the update's norm."""
@@ -170,9 +170,8 @@ class ChannelScaledAdamW(SubspaceOptimizer):
         factor, rate = self._limited(bundle, state, factor, sizes), self._rate(bundle)
         seed = slot.rounding_seed(bundle.step)
         for rows, weight in parts(slot.parameter, bundle.geometry.matrix_shape, seed):
-            if bundle.kept != 1.0:
-                weight.mul_(bundle.kept)
-            add_scaled(weight, gradient, factor, rows, -rate)
+            part, own = gradient[..., rows, :], rows_of(factor, rows)
+            add_scaled(weight, part, own, alpha=-rate, beta=bundle.kept)
             bundle.decay_after(weight)
 
 

@@ -219,8 +219,9 @@ class SubspaceOptimizer(ProjectingOptimizer):
 
     def _step_plain(self, slots: list[Slot], group: Group) -> None:
         plains = []
-        for slot in slots:
-            gradient, state = slot.whole_gradient, self.state[slot.parameter]
+        gradients = [slot.whole_gradient for slot in slots]  # raises before anything has changed
+        for slot, gradient in zip(slots, gradients, strict=True):
+            state = self.state[slot.parameter]
             if not state:
                 state.update(self.new_plain_state(tuple(slot.parameter.shape), slot.settings, gradient.device))
             state["step"] = step = state["step"] + 1

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from subspace.core.errors import ConfigError, MethodError
 from subspace.linalg.norms import wide_norm
 from subspace.optim.slots import Slot
+from subspace.optim.together import can_go_together
 
 if TYPE_CHECKING:
     from subspace.optim.engine import SubspaceOptimizer
@@ -140,6 +141,9 @@ class BackwardUpdates:
             ready = [slot for slot in optimizer.members(index) if slot.geometry is not None and slot.ready]
             for bundle in optimizer.bundles(ready, group):
                 optimizer.refresher.refresh(bundle)
+                if can_go_together(bundle) and bundle.slots[0].low is None:
+                    yield optimizer.project_together(bundle)
+                    continue
                 for slot, state in zip(bundle.slots, bundle.states, strict=True):
                     if slot.parameter.grad is not None:
                         low = torch.empty(bundle.geometry.low_shape, device=slot.parameter.device)

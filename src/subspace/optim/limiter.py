@@ -47,8 +47,8 @@ def limited(state: dict[str, Any], norm: Tensor, *, official: bool) -> Tensor:
 
 @contextmanager
 def stacked_limits(states: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Give the states of k weights of one age as one for `limited`, (k, ...), and take back what became of it."""
+    """Give the states of k weights as one for `limited` (not `official`), (k, ...), and take back what became of it."""
     kept = [state["limiter_norm"] for state in states]
     whole = torch.stack(kept)
-    yield {"limiter_norm": whole, "step": states[0]["step"]}
+    yield {"limiter_norm": whole}
     torch._foreach_copy_(kept, list(whole.unbind(0)))

@@ -18,7 +18,7 @@ from subspace.optim.engine import SubspaceOptimizer
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle
-from subspace.optim.stacked import Together, as_stack, can_stack
+from subspace.optim.together import Together, as_stack, can_go_together
 from subspace.projection.geometry import Geometry
 
 __all__ = ["ProjectedAdamW"]
@@ -40,10 +40,11 @@ class ProjectedAdamW(SubspaceOptimizer):
 
     def update_bundle(self, bundle: Bundle) -> None:
         alpha = -bundle.group["lr"] * bundle.settings.scale
-        if can_stack(bundle) and bundle.settings.fidelity == "paper":
+        if can_go_together(bundle) and bundle.settings.fidelity == "paper":
             together = Together(bundle, self.projectors(bundle))
             directions = self.directions(bundle, self.low_gradients(bundle, together))
             together.add_lifted(as_stack(directions), beta=bundle.kept, alpha=alpha)
+            together.write()
             return
         directions = self.directions(bundle, self.low_gradients(bundle))
         for slot, state, direction in zip(bundle.slots, bundle.states, directions, strict=True):

@@ -14,10 +14,17 @@ from subspace.optim.lowbit import narrow
 from subspace.optim.moments import directions
 from subspace.optim.pieces import LARGEST_PIECE, PART_ELEMENTS, aligned_rows, row_slices
 from subspace.optim.settings import ProjectionSettings
-from subspace.optim.slots import Bundle, Scratch, Slot, bundle_size
-from subspace.optim.stacked import Together, can_stack
+from subspace.optim.slots import Bundle, Scratch, Slot, bundle_size, is_small
 from subspace.optim.stateful import StatefulOptimizer
-from subspace.optim.step_size import adam_bytes, basis_bytes, lifting_bytes, moment_pieces, refresh_bytes
+from subspace.optim.step_size import (
+    adam_bytes,
+    basis_bytes,
+    lifting_bytes,
+    moment_pieces,
+    refresh_bytes,
+    together_bytes,
+)
+from subspace.optim.together import Together, as_stack, can_go_together
 from subspace.optim.weights import parts
 from subspace.projection.basis import num_stacked
 from subspace.projection.geometry import Geometry
@@ -56,11 +63,15 @@ class ProjectingOptimizer(StatefulOptimizer):
         """
         if all(slot.parameter.grad is None for slot in bundle.slots):
             lows = [slot.low for slot in bundle.slots if slot.low is not None]
+            if can_go_together(bundle):
+                whole = as_stack(lows)
+                _clear_faults(whole)
+                return list(whole.unbind(0))
             for low in lows:
                 _clear_faults(low)
             return lows
         stack = self.scratch.take("low", (len(bundle.slots), *bundle.geometry.low_shape), _device(bundle))
-        if together is None and can_stack(bundle):
+        if together is None and can_go_together(bundle):
             together = Together(bundle, self.projectors(bundle))
         if together is not None:
             together.project(stack)
@@ -73,6 +84,14 @@ class ProjectingOptimizer(StatefulOptimizer):
     def projectors(self, bundle: Bundle) -> list[Projector]:
         """Return the projectors of a bundle's weights."""
         return [self.projector(slot, state) for slot, state in zip(bundle.slots, bundle.states, strict=True)]
+
+    def project_together(self, bundle: Bundle) -> Tensor:
+        """Put projections in the place of a bundle's gradients; return them as one, (k, low-rank shape)."""
+        whole = torch.empty((len(bundle.slots), *bundle.geometry.low_shape), device=_device(bundle))
+        Together(bundle, self.projectors(bundle)).project(whole)
+        for slot, low in zip(bundle.slots, whole.unbind(0), strict=True):
+            slot.low, slot.parameter.grad = low, None
+        return whole
 
     def project_into(self, out: Tensor, slot: Slot, state: dict[str, Any]) -> None:
         """Write into `out` what a slot has accumulated plus the projection of the gradient that it still holds."""
@@ -120,7 +139,17 @@ class ProjectingOptimizer(StatefulOptimizer):
         for slot in self.slots.values():
             shape = tuple(slot.parameter.shape)
             like.setdefault((slot.geometry, slot.settings, shape, slot.parameter.dtype), []).append(slot)
-        return max((self._passing_of(slots[0], len(slots), writing_bytes) for slots in like.values()), default=0)
+        found = [self._passing_of(slots[0], len(slots), writing_bytes) for slots in like.values()]
+        return max((*found, self._passing_of_plain()))
+
+    def _passing_of_plain(self) -> int:
+        """Return what parameters take that are not projected, narrow, and updated through one float32 copy."""
+        sizes = [
+            slot.parameter.numel()
+            for slot in self.slots.values()
+            if slot.geometry is None and slot.parameter.dtype.itemsize < 4 and slot.parameter.numel() <= LARGEST_PIECE
+        ]
+        return adam_bytes(sum(sizes), narrow=False, itemsize=2) if sizes else 0
 
     def update_bytes(self, geometry: Geometry, settings: ProjectionSettings, itemsize: int, count: int) -> int:
         """Return what updating `count` weights at once takes beside their projections.
@@ -132,7 +161,7 @@ class ProjectingOptimizer(StatefulOptimizer):
         kept = count if self.keeps_projections or count > 1 or size <= limit else 0
         own = 4 * (kept * size or min(size, limit))
         if self.needs_whole_gradient:
-            own += _CHANNEL_NUMBERS * 4 * max(geometry.low_shape)  # norms and factors
+            own += _CHANNEL_NUMBERS * 4 * count * max(geometry.low_shape)  # norms and factors
         narrowed = moment_pieces(size, narrow(size, settings.state_bits))
         bases = basis_bytes(geometry, settings, drawn=not self.keeps_bases(settings))
         return own + max(narrowed, bases + lifting_bytes(geometry, itemsize))
@@ -157,10 +186,16 @@ class ProjectingOptimizer(StatefulOptimizer):
         together = num_stacked(slot.parameter.numel(), settings.basis, at_once)
         refresh = refresh_bytes(geometry, settings, itemsize, together) if kept else 0
         own = gradient if in_hook else 0
+        stacks = gradient * at_once if at_once > 1 and is_small(geometry) else 0
+        if at_once > 1:
+            project = stacks + together_bytes(geometry, settings, itemsize, at_once, drawn=not kept)
         if self.needs_whole_gradient:
-            stacked = gradient * at_once if at_once > 1 else 0
+            # gradients and weights, stacked or each for itself, with what is scaled of one
+            copies = 2 * stacks + (max(gradient, stacks) if itemsize < 4 else 0)
             update = 4 * at_once * low + self.update_bytes(geometry, settings, itemsize, at_once) + writing_bytes
-            return own + max(refresh, stacked + at_once * project, update)
+            if at_once > 1:
+                update += copies + project - stacks - 4 * at_once * low
+            return own + max(refresh, project, update)
         # in a hook, and where gradients are clipped, a projection takes the place of its gradient
         update = self.update_bytes(geometry, settings, itemsize, count) + writing_bytes if in_hook else 0
         return max(own + max(refresh, project), update)

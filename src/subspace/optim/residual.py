@@ -26,10 +26,11 @@ from subspace.optim.limiter import limited, stacked_limits
 from subspace.optim.lowbit import add_moments
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Slot
-from subspace.optim.stacked import Together, as_stack, can_stack
+from subspace.optim.together import Together, as_stack, can_go_together
+from subspace.optim.weights import add_scaled, rows_of
 from subspace.projection.geometry import Geometry
 
-__all__ = ["ResidualAdamW", "add_scaled", "channel_axis", "channel_norms"]
+__all__ = ["ResidualAdamW", "channel_axis", "channel_norms"]
 
 
 _ROWS_AT_ONCE = 64
@@ -54,7 +55,7 @@ class ResidualAdamW(SubspaceOptimizer):
         return state
 
     def update_bundle(self, bundle: Bundle) -> None:
-        if can_stack(bundle) and bundle.settings.fidelity == "paper":
+        if can_go_together(bundle) and bundle.settings.fidelity == "paper":
             self._update_together(bundle)
             return
         lows = self.low_gradients(bundle)
@@ -69,7 +70,7 @@ class ResidualAdamW(SubspaceOptimizer):
         inside = direction.sub_(low.mul_(phi))
         outer = -rate * (scale if bundle.settings.fidelity == "paper" else 1.0)
         for rows, weight in self.lifted_parts(bundle, slot, state, inside, beta=bundle.kept, alpha=-rate * scale):
-            add_scaled(weight, gradient, phi, rows, outer)
+            add_scaled(weight, gradient[..., rows, :], rows_of(phi, rows), alpha=outer)
             bundle.decay_after(weight)
 
     def _update_together(self, bundle: Bundle) -> None:
@@ -83,6 +84,7 @@ class ResidualAdamW(SubspaceOptimizer):
         alpha = -bundle.group["lr"] * bundle.settings.scale
         together.add_lifted(direction.sub_(low.mul_(phi)), beta=bundle.kept, alpha=alpha)
         together.add_scaled(phi, norm, alpha=alpha)
+        together.write()
 
 
 def _scaling(
@@ -104,13 +106,6 @@ def _scaling(
     outside = (sizes.square() - removed * low_norms.square()).clamp_(min=0.0)
     norm = (phi.square() * outside).sum(dim=(-2, -1)).sqrt()
     return phi * limited(state, norm, official=not published)[..., None, None] * bundle.correction, norm
-
-
-def add_scaled(weight: Tensor, gradient: Tensor, factor: Tensor, rows: slice, value: float) -> None:
-    """Do weight <- weight + value * gradient * factor for these rows; the factor is one a row, a column or a matrix."""
-    part = gradient[..., rows, :].to(weight.dtype)
-    factor = factor[..., rows, :] if factor.shape[-2] > 1 else factor
-    weight.addcmul_(part, factor.to(weight.dtype), value=value)
 
 
 def channel_axis(geometry: Geometry) -> int:

@@ -16,16 +16,19 @@ from subspace.optim.direction import uncorrected_eps
 from subspace.optim.settings import ProjectionSettings
 from subspace.projection.geometry import Geometry
 
-__all__ = ["Bundle", "Plain", "Scratch", "Slot", "bundle_size", "bundles", "decay_rate"]
+__all__ = ["Bundle", "Plain", "Scratch", "Slot", "bundle_size", "bundles", "decay_rate", "is_small"]
 
 Group = dict[str, Any]
 
 _BUNDLE_ELEMENTS = {"cpu": 2**18}
 """Low-rank elements handled at once: on a CPU so many as its caches hold; elsewhere launches cost more."""
 _DEFAULT_BUNDLE_ELEMENTS = 2**23
-_MOST_GRADIENT_ELEMENTS = 2**26
-"""Of the whole gradients of a bundle, which are stacked for one product or decomposition: with a small rank, the other
-limit alone would make that a copy of all gradients of a model."""
+_SMALL_ELEMENTS = 2**20
+"""Of the largest matrix that is worth a copy where launches cost: a few microseconds of memory traffic."""
+_STACKED_ELEMENTS = 2**24
+"""Of a bundle of small matrices, whose gradients and weights are copied."""
+_LARGE_ELEMENTS = 2**26
+"""Of a bundle of larger ones: with a small rank, the limit on low-rank elements alone would take a whole model."""
 
 
 @dataclass(eq=False)
@@ -146,10 +149,12 @@ class Plain:
 
     @property
     def parameter(self) -> nn.Parameter:
+        """The parameter."""
         return self.slot.parameter
 
     @property
     def settings(self) -> ProjectionSettings:
+        """Those of its group."""
         return self.slot.settings
 
     @property
@@ -186,8 +191,13 @@ class Scratch:
 def bundle_size(geometry: Geometry, device_type: str) -> int:
     """Return how many weights are updated together at the most."""
     limit = _BUNDLE_ELEMENTS.get(device_type, _DEFAULT_BUNDLE_ELEMENTS)
-    most = _MOST_GRADIENT_ELEMENTS // math.prod(geometry.matrix_shape)
+    most = (_STACKED_ELEMENTS if is_small(geometry) else _LARGE_ELEMENTS) // math.prod(geometry.matrix_shape)
     return max(1, min(limit // math.prod(geometry.low_shape), most))
+
+
+def is_small(geometry: Geometry) -> bool:
+    """Return whether weights of this geometry are updated as a stack where launches cost."""
+    return math.prod(geometry.matrix_shape) <= _SMALL_ELEMENTS
 
 
 def bundles(slots: Iterable[Slot], states: Mapping[Tensor, dict[str, Any]], group: Group) -> Iterator[Bundle]:

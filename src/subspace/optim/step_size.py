@@ -8,6 +8,8 @@ basis and n' its other dimension, k = min(m, n), q columns of a sketch:
     projection  L, and L in the gradient's type
     directions  L where low-rank gradients must stay, else a piece; 7 pieces for moments of 8 or 4 bits
     lifting     rows of 2^22 numbers of a narrow or coded weight, or L in its type
+    together    where launches cost, k like weights: their bases and k L once more, in their type too if that is narrow;
+                beside them stacks of small gradients and weights, of 2^24 numbers at the most
 
 What libraries take inside a call is in no figure.
 """
@@ -25,7 +27,15 @@ from subspace.projection.geometry import Geometry
 if TYPE_CHECKING:
     from subspace.optim.settings import OptimizerSettings
 
-__all__ = ["adam_bytes", "adamw_step_bytes", "basis_bytes", "lifting_bytes", "moment_pieces", "refresh_bytes"]
+__all__ = [
+    "adam_bytes",
+    "adamw_step_bytes",
+    "basis_bytes",
+    "lifting_bytes",
+    "moment_pieces",
+    "refresh_bytes",
+    "together_bytes",
+]
 
 _WIDE = 4
 """Bytes of a float32."""
@@ -72,6 +82,14 @@ def basis_bytes(geometry: Geometry, settings: ProjectionSettings, *, drawn: bool
     if drawn:
         return _WIDE * _DRAWING * numbers
     return 0 if settings.basis_bits == 32 else 3 * _WIDE * numbers
+
+
+def together_bytes(geometry: Geometry, settings: ProjectionSettings, itemsize: int, count: int, *, drawn: bool) -> int:
+    """Return what projecting `count` weights together takes, stacks of gradients and weights aside."""
+    numbers = sum(map(math.prod, geometry.basis_shapes.values()))
+    narrow = itemsize if itemsize < _WIDE else 0
+    bases = basis_bytes(geometry, settings, drawn=drawn) + (_WIDE + narrow) * numbers
+    return count * (bases + (_WIDE + narrow) * math.prod(geometry.low_shape))
 
 
 def moment_pieces(num_elements: int, narrow: bool) -> int:

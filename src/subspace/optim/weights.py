@@ -14,7 +14,32 @@ from torch import Tensor
 
 from subspace.optim.pieces import PART_ELEMENTS, aligned_rows, piece_elements, pieces, row_slices
 
-__all__ = ["parts", "wide_pieces", "writable"]
+__all__ = ["add_scaled", "parts", "rows_of", "wide_pieces", "writable"]
+
+
+def add_scaled(weight: Tensor, gradient: Tensor, factor: Tensor, *, alpha: float, beta: float = 1.0) -> None:
+    """Do weight <- beta * weight + alpha * gradient * factor, rounded once.
+
+    Args:
+        weight: (.., m, n), or some of its rows.
+        gradient: Of that shape.
+        factor: One for a row, a column or a matrix.
+        alpha: On the gradient.
+        beta: On the weight.
+    """
+    gradient, factor = gradient.to(weight.dtype), factor.to(weight.dtype)
+    if beta == 1.0 or weight.dtype == torch.float32:
+        if beta != 1.0:
+            weight.mul_(beta)
+        weight.addcmul_(gradient, factor, value=alpha)
+        return
+    # a decay of less than half a unit in the last place would be lost if the weight were multiplied by itself
+    weight.add_((gradient * factor).mul_(alpha).add_(weight, alpha=beta - 1.0))
+
+
+def rows_of(factor: Tensor, rows: slice) -> Tensor:
+    """Return the factors that belong to these rows of a matrix, of one a row, a column or a matrix."""
+    return factor[..., rows, :] if factor.shape[-2] > 1 else factor
 
 
 @contextmanager

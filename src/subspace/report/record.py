@@ -110,7 +110,7 @@ class RunRecord:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of training; of an unfinished run those of its last attempt."""
+        """Seconds of training, as far as an unfinished run has come."""
         clocks = (number(dig(record, "machine", "elapsed_seconds")) for record in reversed(self.log))
         sealed = number(self._summary.get("seconds"))
         return sealed if sealed is not None else next((clock for clock in clocks if clock is not None), None)
