@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from subspace.linalg import norms
-from subspace.linalg.norms import wide_norm
+from subspace.linalg.norms import wide_norm, wide_norms
 
 
 @pytest.mark.parametrize("keepdim", [False, True])
@@ -33,3 +33,12 @@ def test_a_slice_that_is_not_finite_shows(monkeypatch: pytest.MonkeyPatch) -> No
     values[33, 2] = torch.nan
     assert torch.isnan(wide_norm(values, (-2, -1)))
     assert torch.isfinite(wide_norm(values, -1)).sum() == 39
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_of_many_are_those_of_each(dtype: torch.dtype) -> None:
+    values = [torch.randn(size).to(dtype) for size in (3, 40, 1)]
+    each = [wide_norm(value) for value in values]
+    assert all(map(torch.equal, wide_norms(values), each))
+    batched = torch._foreach_norm(values, 2, dtype=torch.float32)  # what other devices are asked for
+    torch.testing.assert_close(list(batched), each)

@@ -6,7 +6,7 @@ pytest -m gpu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -86,6 +86,27 @@ def test_no_step_between_refreshes_waits_for_the_device(kind: str, dtype: torch.
     torch.cuda.synchronize()
     with no_waiting():
         optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_clipped_steps_on_a_gpu_are_those_on_a_cpu_and_wait_for_nothing(kind: str, dtype: torch.dtype) -> None:
+    norms, ended = [], []
+    for device in ("cpu", DEVICE):
+        weights = on(device, dtype)
+        optimizer = make(kind, weights, refresh_interval=100, state_bits=32, basis_bits=32)
+        for number in range(3):
+            generator = torch.Generator().manual_seed(number)
+            for weight in weights.values():
+                weight.grad = torch.randn(weight.shape, generator=generator).to(weight)
+            with no_waiting() if device != "cpu" and number else nullcontext():
+                norm = optimizer.clip_grad_norm_(5.0)
+                optimizer.step()
+            norms.append(float(norm))
+        ended.append(weights)
+    torch.testing.assert_close(norms[3:], norms[:3], rtol=1e-3, atol=0)
+    for name, weight in ended[0].items():
+        torch.testing.assert_close(ended[1][name].detach().cpu(), weight.detach(), rtol=2e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4])

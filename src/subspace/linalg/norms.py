@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["wide_norm"]
+__all__ = ["wide_norm", "wide_norms"]
 
 _WIDENED_ELEMENTS = 2**22
 
@@ -27,6 +29,14 @@ def wide_norm(values: Tensor, dim: int | tuple[int, ...] | None = None, *, keepd
         return _in_slices(values, dim, keepdim)
     norm: Tensor = torch.linalg.vector_norm(values, dim=dim, keepdim=keepdim, dtype=summed)
     return norm.float()
+
+
+def wide_norms(values: Sequence[Tensor]) -> list[Tensor]:
+    """Return `wide_norm` of tensors of one device and type, 0-dim each; few launches where they cost."""
+    if values[0].device.type == "cpu":
+        return [wide_norm(value) for value in values]
+    summed = torch.promote_types(values[0].dtype, torch.float32)
+    return [norm.float() for norm in torch._foreach_norm(list(values), 2, dtype=summed)]
 
 
 def _in_slices(values: Tensor, dim: int | tuple[int, ...] | None, keepdim: bool) -> Tensor:

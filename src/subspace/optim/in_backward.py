@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from subspace.core.errors import ConfigError, MethodError
-from subspace.linalg.norms import wide_norm
+from subspace.linalg.norms import wide_norm, wide_norms
 from subspace.optim.slots import Slot
 from subspace.optim.together import can_go_together
 
@@ -120,12 +120,15 @@ class BackwardUpdates:
         if not consumed:
             return torch.zeros(())
         device = consumed[0].device
-        norms = [wide_norm(value).to(device) for value in consumed]
+        kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for value in consumed:
+            kinds.setdefault((value.device, value.dtype), []).append(value)
+        norms = [norm.to(device) for values in kinds.values() for norm in wide_norms(values)]
         norm = wide_norm(torch.stack(norms))
         if math.isfinite(max_norm):
             factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-            for value in consumed:
-                value.mul_(factor.to(value.device))
+            for (place, _), values in kinds.items():
+                torch._foreach_mul_(values, factor.to(place))
         return norm
 
     def _consumed(self) -> Iterator[Tensor]:
