@@ -160,6 +160,18 @@ def test_unequal_budgets_are_told(make_run: MakeRun, tmp_path: Path) -> None:
     assert (told.values["low"], told.values["high"]) == (20, 40)
 
 
+def test_runs_on_several_kinds_of_devices_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+    folders = [make_run(method, method=method) for method in ("lora", "dora")]
+    assert all("mixed-devices" not in codes(scored) for scored in scored_of(tmp_path / "outputs"))
+    for folder, devices in zip(folders, (["cpu"], ["cuda:1", "cpu"]), strict=True):
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest["attempts"] = [{"device": device} for device in devices]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    [scored] = scored_of(tmp_path / "outputs")
+    told = next(remark for remark in scored.remarks if remark.code == "mixed-devices")
+    assert told.values["devices"] == "cpu, cuda"
+
+
 def test_two_runs_of_one_seed_are_told(make_run: MakeRun, tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_run(name, metrics={"validation": {"loss": 0.5}})

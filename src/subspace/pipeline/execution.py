@@ -340,5 +340,5 @@ class Execution:
 
 def _seconds_in(folder: RunFolder) -> float:
     """Return the seconds of training that the kept records tell of."""
-    records = (record for record in reversed(read_log(folder.layout.log)[0]) if record.get("event") in ("step", "eval"))
+    records = (record for record in reversed(read_log(folder.layout.log)[0]) if record.get("event") == "step")
     return next((float(record["machine"]["elapsed_seconds"]) for record in records), 0.0)

@@ -116,6 +116,14 @@ class RunRecord:
         return sealed if sealed is not None else next((clock for clock in clocks if clock is not None), None)
 
     @property
+    def devices(self) -> frozenset[str]:
+        """Kinds of devices (cpu, cuda, mps) that its attempts ran on, as far as they tell."""
+        attempts = self.manifest.get("attempts")
+        told = [attempt.get("device") for attempt in attempts] if isinstance(attempts, list) else []
+        known = told or [dig(self.manifest, "facts", "device")]
+        return frozenset(device.partition(":")[0] for device in known if isinstance(device, str))
+
+    @property
     def split(self) -> str | None:
         """The split whose scores speak for the run: `test`, else `validation`, else the first."""
         named = [name for name in self.metrics if name != "before"]

@@ -98,7 +98,7 @@ def _scored(arms: Arms, field: Field, split: str, metrics: Mapping[str, str], wa
     name = _name(arms, field, split)
     kept = _best(chosen, split, metric, name, remarks)
     items = _items(kept, split, metric, name, remarks)
-    remarks += _unequal(kept, name)
+    remarks += [*_unequal(kept, name), *_mixed(kept, name)]
     scores: dict[str, dict[int, float]] = {}
     for (arm, seed), run in chosen.items():
         scores.setdefault(arm, {})[seed] = run.metrics[split][metric]
@@ -198,3 +198,9 @@ def _unequal(kept: Mapping[tuple[str, int], RunRecord], name: str) -> list[Remar
         if counts and max(counts) > 1.01 * min(counts):
             remarks.append(Remark(code, {"task": name, "low": min(counts), "high": max(counts)}))
     return remarks[:1]
+
+
+def _mixed(kept: Mapping[tuple[str, int], RunRecord], name: str) -> list[Remark]:
+    """Return a remark where runs were made on devices of several kinds."""
+    devices = sorted({device for run in kept.values() for device in run.devices})
+    return [Remark("mixed-devices", {"task": name, "devices": ", ".join(devices)})] if len(devices) > 1 else []

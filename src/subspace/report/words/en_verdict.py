@@ -101,6 +101,9 @@ VERDICT: Mapping[str, str] = {
     ),
     "remark_items_missing": "{runs} runs lack some of the {items} items; each pair is judged on what both have.",
     "remark_arms_left_out": "Of {arms} methods and settings the {judged} with the best means are judged together.",
+    "remark_mixed_devices": (
+        "Runs were made on several kinds of devices ({devices}): their times and memory are not comparable."
+    ),
     "remark_unequal_steps": "Unequal budgets: runs were trained for {low} to {high} steps.",
     "remark_steps_by_seconds": (
         "The budget was {seconds} seconds of training: at the pace measured of each method beforehand they buy "

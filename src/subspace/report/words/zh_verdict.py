@@ -98,6 +98,7 @@ VERDICT: Mapping[str, str] = {
     "remark_items_differ": "按每次运行的总分判断：{run} 有 {items} 条样本的题目或参考答案与其他运行不同。",
     "remark_items_missing": "{runs} 次运行缺少 {items} 条样本中的一部分；每对方法按双方共有的样本判断。",
     "remark_arms_left_out": "共有 {arms} 种方法与设置，仅对均值最好的 {judged} 种一并判断。",
+    "remark_mixed_devices": "各次运行使用了不同种类的设备（{devices}）：其时间与内存不可相互比较。",
     "remark_unequal_steps": "预算不等：各次运行训练了 {low} 至 {high} 步。",
     "remark_steps_by_seconds": ("预算为 {seconds} 秒的训练时间：按事先测得的各方法速度，可训练 {low} 至 {high} 步。"),
     "remark_seconds_missed": (
