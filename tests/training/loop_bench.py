@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from subspace.methods.full import Full, FullConfig
@@ -35,6 +36,7 @@ def make_loop(folder: Path, model: nn.Module, total_steps: int = 4, batch: Any =
     method = Full(FullConfig())
     method.attach(model, (), context=None)  # type: ignore[arg-type]  # full reads none
     optimizer = method.optimizer(model, OptimizerSettings(learning_rate=1e-2))
+    AcceleratorState._reset_state(reset_partial_state=True)  # or it keeps the precision of a run before it
     return Loop(
         model=model,
         method=method,
