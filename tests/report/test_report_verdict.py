@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -119,6 +120,14 @@ def test_the_power_line_says_what_it_would_take(seeds: int | None, items: int | 
     text = plain(power_line(power, Measure("accuracy", True)), "en")
     assert text.startswith("With 3 seeds × 200 items, a true difference of 3.0 points is found in 80 % of all cases (")
     assert expected in text
+    many = dataclasses.replace(power, detectable=1.03, detectable_alone=0.154)
+    told = plain(power_line(many, Measure("accuracy", True)), "en")
+    assert "103" not in told, "no two shares differ by more than all"
+    assert "15.4 points would be if it were the only one" in told
+    assert "15.4" in plain(power_line(many, Measure("accuracy", True)), "zh")
+    none = dataclasses.replace(many, detectable_alone=1.5)
+    assert "no difference is sure" in plain(power_line(none, Measure("accuracy", True)), "en")
+    assert "150" not in plain(power_line(none, Measure("accuracy", True)), "zh")
     assert "three seeds" in plain(power_line(Power(None, 0.01, None, None, (), 0.05), Measure("accuracy", True)), "en")
 
 

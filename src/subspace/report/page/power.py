@@ -19,12 +19,17 @@ def power_line(power: Power, measure: Measure) -> Said:
     """Return what these seeds and items can tell, and what it would take to tell one point."""
     if power.detectable is None:
         return say("power_unknown")
+    alone = power.detectable_alone or power.detectable
+    # of shares no two differ by more than all
+    key = "power_detectable"
+    if measure.share and power.detectable >= 1.0:
+        key = "power_alone" if alone < 1.0 else "power_none"
     found = say(
-        "power_detectable",
+        key,
         data=amounts(power.num_seeds, power.num_items),
         difference=measure.difference(power.detectable),
         target=f"{100 * power.target:.0f} %",
-        alone=measure.difference(power.detectable_alone or power.detectable),
+        alone=measure.difference(alone),
     )
     point = say("one_point") if measure.share else say("one_percent", value=measure.bare(power.one_point))
     seeds, items = power.seeds_needed, power.items_needed if power.num_items > 1 else None

@@ -67,6 +67,11 @@ VERDICT: Mapping[str, str] = {
         "With {data}, a true difference of {difference} is found in {target} of all cases ({alone} if it were "
         "the only comparison)."
     ),
+    "power_alone": (
+        "With {data}, no difference is sure to be found in {target} of all cases among so many comparisons; {alone} "
+        "would be if it were the only one."
+    ),
+    "power_none": "With {data}, no difference is sure to be found in {target} of all cases.",
     "power_then": "{first} {then}",
     "one_point": "a difference of one point",
     "one_percent": "a difference of {value} (1 %)",

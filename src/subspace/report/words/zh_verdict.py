@@ -66,6 +66,10 @@ VERDICT: Mapping[str, str] = {
     "power_detectable": (
         "在 {data}的条件下，{difference}的真实差异有 {target} 的概率被检出（若仅作这一项比较，则为 {alone}）。"
     ),
+    "power_alone": (
+        "在 {data}的条件下，比较如此之多，没有任何差异能以 {target} 的概率被检出；若仅作一项比较，{alone}的差异则可以。"
+    ),
+    "power_none": "在 {data}的条件下，没有任何差异能以 {target} 的概率被检出。",
     "power_then": "{first}{then}",
     "one_point": "一个百分点的差异",
     "one_percent": "{value}（1 %）的差异",
