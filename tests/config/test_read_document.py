@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from subspace.config.load import document_from, peek, read_document, unknown_sections
+from subspace.config.overrides import with_overrides
 from subspace.core.errors import ConfigError, SubspaceError
 
 SECTIONS = ("model", "data", "method", "training", "evaluation")
@@ -99,3 +100,12 @@ def test_a_llamafactory_file_is_recognised(write) -> None:
     document = read_document(write("model_name_or_path: x\nstage: sft\ndataset: y\n"))
     with pytest.raises(SubspaceError, match="subspace migrate"):
         unknown_sections(document, SECTIONS)
+
+
+def test_a_section_mistyped_in_an_override_is_found_on_the_command_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model:\n  model_name_or_path: builtin/tiny-llama\n")
+    document = with_overrides(read_document(recipe), ["traning.max_steps=3"])
+    with pytest.raises(ConfigError) as caught:
+        unknown_sections(document, ("model", "training"))
+    assert caught.value.where == "command line:traning.max_steps"

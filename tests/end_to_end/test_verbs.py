@@ -159,8 +159,9 @@ def test_only_one_process_at_a_time(stopped: Path, subspace: CommandLine) -> Non
 @pytest.mark.parametrize("verb", ["evaluate", "eval"])
 def test_evaluate(verb: str, own_run: Path, subspace: CommandLine) -> None:
     first = json.loads((own_run / "metrics.json").read_text())["validation"]
-    again = json.loads(subspace(verb, own_run, "--json").out)
-    assert again == pytest.approx(first, abs=1e-6)
+    for device in ("cpu", "auto"):
+        again = json.loads(subspace(verb, own_run, "--json", "--device", device).out)
+        assert again == pytest.approx(first, abs=1e-6 if device == "cpu" else 1e-3)
     given = ["data.validation=sums.jsonl", "evaluation.metrics=[loss, exact_match]", "evaluation.max_new_tokens=4"]
     shown = subspace(verb, own_run, *given, "--name", "seen").out
     assert "exact_match " in shown
@@ -239,6 +240,8 @@ def test_export_is_a_plain_model_with_its_tokenizer(verb: str, finished: Path, s
 
     assert subspace(verb, finished, "made/merged").out == "wrote made/merged\n"
     merged = subspace.folder / "made" / "merged"
+    weights = [merged / "model.safetensors", finished / "adapter" / "adapter_model.safetensors"]
+    assert {path.stat().st_mode & 0o777 for path in weights} == {merged.stat().st_mode & 0o666}  # as the umask has it
     base = AutoModelForCausalLM.from_pretrained(ASSETS)
     plain = logits_of(base)
     adapted = logits_of(PeftModel.from_pretrained(base, finished / "adapter"))

@@ -130,9 +130,11 @@ def unknown_sections(document: Document, allowed: Sequence[str]) -> None:
     if {"stage", "finetuning_type", "cutoff_len", "lora_target"} & set(unknown):
         action = "This looks like a LLaMA-Factory file: run `subspace migrate` on it."
     more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+    # an override makes a section of a key inside it
+    written = sorted(loc for loc in document.marks if loc[:1] == (unknown[0],))
     raise ConfigError(
         "E-CFG-007",
-        where=document.place((unknown[0],)),
+        where=document.place(written[0] if written else (unknown[0],)),
         found=f"unknown section {unknown[0]!r}{more}",
         expected=f"one of {', '.join(allowed)}",
         action=action,

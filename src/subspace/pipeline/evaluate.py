@@ -60,7 +60,7 @@ def evaluate_run(
     task = config.model.task
     rows = prepare(data, loaded.tokenizer, task=task, split="validation").rows
     options: dict[str, Any] = {"progress": progress, "chunk_tokens": config.training.loss_chunk_tokens}
-    scores = score(loaded.model, loaded.tokenizer, rows, config.evaluation, task=task, device=device, **options)
+    scores = score(loaded.model, loaded.tokenizer, rows, config.evaluation, task=task, device=loaded.device, **options)
     with RunFolder.reopen(run) as folder:
         folder.write_predictions(name, scores.items)
         folder.write_metrics({**folder.metrics(), name: scores.metrics})

@@ -109,6 +109,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     try:
         hidden.mkdir(parents=True)
         yield hidden
+        for path in hidden.rglob("*"):  # safetensors writes 0600 whatever the umask, which made the folder
+            if path.is_file():
+                path.chmod(hidden.stat().st_mode & 0o666)
         if target.is_dir():
             target.rmdir()
         hidden.rename(target)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subspace.core.errors import DataError, SubspaceError
-from subspace.runs.discovery import runs_in
+from subspace.runs.discovery import DEPTH, runs_in
 from subspace.runs.folder_state import run_state
 from subspace.runs.layout import RunLayout
 from subspace.runs.manifest import read_manifest
@@ -35,7 +35,7 @@ class Target:
 def find_targets(paths: Sequence[str]) -> tuple[list[Target], list[str]]:
     """Return the models among `paths`, each once, and a sentence on every run that is passed over.
 
-    A folder that is neither a run nor a model is looked through, three levels down, for runs.
+    A folder that is neither a run nor a model is looked through, three levels down, for runs and benches.
 
     Raises:
         DataError: E-DAT-001 if a folder holds nothing to evaluate.
@@ -53,7 +53,10 @@ def find_targets(paths: Sequence[str]) -> tuple[list[Target], list[str]]:
                 "E-DAT-001",
                 where=given,
                 found="no run and no model here",
-                expected=f"a run ({RunLayout(folder).manifest.name}), a folder of runs, or a model (config.json)",
+                expected=(
+                    f"a run ({RunLayout(folder).manifest.name}), a bench, a model (config.json), or a folder with runs "
+                    f"or benches at most {DEPTH} levels below it"
+                ),
             )
         for run in runs:
             reason = _unusable(run)

@@ -19,7 +19,7 @@ from subspace.report.bench import BENCH_FILE, Bench, read_bench
 from subspace.report.readers import READERS, Reader
 from subspace.report.record import RunRecord
 from subspace.report.values import dig, json_lines, number
-from subspace.runs.discovery import is_run, runs_below
+from subspace.runs.discovery import DEPTH, is_run, runs_below
 from subspace.runs.layout import RunLayout
 from subspace.runs.log import LOG_SCHEMA, read_log
 from subspace.runs.manifest import read_manifest
@@ -92,7 +92,8 @@ def find_runs(paths: Iterable[Path], benches: Sequence[Bench] = ()) -> list[Path
                 where=str(path),
                 found="no run here" if path.exists() else "no such folder",
                 expected=(
-                    f"a run folder (with {RunLayout(path).manifest.name} or {RunLayout(path).log.name}), "
+                    f"a run folder (with {RunLayout(path).manifest.name} or {RunLayout(path).log.name}) at most "
+                    f"{DEPTH} levels below, "
                     f"or results of {', '.join(reader.name for reader in READERS)}"
                 ),
             )

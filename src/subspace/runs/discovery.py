@@ -1,10 +1,12 @@
-"""Run folders among paths that people name: a run itself, or a folder with runs up to three levels below it."""
+"""Run folders among paths that people name: a run itself, a bench, or a folder with either up to three levels below."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from subspace.runs.bench_layout import BenchLayout
 from subspace.runs.layout import RunLayout
 
 __all__ = ["DEPTH", "is_run", "runs_below", "runs_in"]
@@ -35,6 +37,10 @@ def runs_below(path: Path, counts: Callable[[Path], bool] = is_run) -> list[Path
 
 
 def _below(path: Path, counts: Callable[[Path], bool], depth: int) -> Iterator[Path]:
+    compared = _compared(path)
+    if compared is not None:
+        yield from (run for run in compared if counts(run))
+        return
     try:
         children = [child for child in path.iterdir() if not child.name.startswith(".")]
     except OSError:
@@ -42,5 +48,13 @@ def _below(path: Path, counts: Callable[[Path], bool], depth: int) -> Iterator[P
     for child in children:
         if counts(child):
             yield child
-        elif depth > 1 and child.is_dir():
+        elif child.is_dir() and (depth > 1 or BenchLayout(child).bench.is_file()):
             yield from _below(child, counts, depth - 1)
+
+
+def _compared(path: Path) -> list[Path] | None:
+    """Return the runs that a bench compares, its searches left out; None for a folder that is no bench."""
+    try:
+        return [path / str(job["run"]) for job in json.loads(BenchLayout(path).bench.read_bytes())["jobs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
