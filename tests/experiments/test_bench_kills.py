@@ -161,8 +161,8 @@ def test_a_signal_saves_and_stops(
 def test_a_bench_stops_although_its_runs_end_after_the_signal(write_matrix: WriteMatrix, tmp_path: Path) -> None:
     recipe = {**MATRIX["recipe"], "training": {**MATRIX["recipe"]["training"], "weight_decay": ENDS_ANYWAY}}
     out, matrix = tmp_path / "out", write_matrix({"recipe": recipe})
-    process = start(matrix, out, step_seconds=0.1)
-    wait_for(lambda: executed(out), process)
+    process = start(matrix, out, step_seconds=0.3)
+    wait_for(lambda: len(executed(out)) == 2, process)  # both workers do steps
     process.send_signal(signal.SIGTERM)
     assert said_by(process, matrix).startswith("E-RUN-075")
     assert process.returncode == 75

@@ -29,8 +29,9 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for storage in self._storages((args, kwargs)):
-            if storage._cdata not in self._sizes:
+            if storage._cdata not in self._sizes and storage._cdata not in self._older:
                 self._older.add(storage._cdata)
+                weakref.finalize(storage, self._older.discard, storage._cdata)  # its address may come again
         result = func(*args, **(kwargs or {}))
         for storage in self._storages(result):
             if storage._cdata not in self._sizes and storage._cdata not in self._older:
