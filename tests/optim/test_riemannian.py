@@ -100,6 +100,24 @@ def test_a_batch_moves_as_its_members_do() -> None:
         torch.testing.assert_close(value, moved[1][name], rtol=0, atol=1e-6)
 
 
+@BOTH
+def test_pieces_move_as_the_whole_does(retraction: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved, batches = [], []
+    for elements in (10**6, 4 * 12 * 3):
+        monkeypatch.setattr("subspace.optim.riemannian.piece_elements", lambda device, size=elements: size)
+        net = Net()
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+        steps = StiefelSteps(optimizer, net.factors(), retraction=retraction, gradient_scaling=16.0)
+        optimizer.register_step_pre_hook(lambda *_, own=steps: batches.append(len(own._moving)))
+        for step in range(3):
+            net.backward(step)
+            optimizer.step()
+        moved.append(values(net))
+    assert batches == [2, 2, 2, 3, 3, 3]
+    for name, value in moved[0].items():
+        torch.testing.assert_close(value, moved[1][name], rtol=0, atol=1e-6)
+
+
 def test_weight_decay_has_no_effect_on_factors() -> None:
     moved = []
     for decay in (0.0, 0.1):

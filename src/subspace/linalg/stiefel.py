@@ -24,31 +24,33 @@ __all__ = ["RETRACTIONS", "Retraction", "canonical_gradient", "retract_exponenti
 Retraction = Literal["polar", "exponential"]
 
 
-def canonical_gradient(basis: Tensor, gradient: Tensor) -> Tensor:
+def canonical_gradient(basis: Tensor, gradient: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the Riemannian gradient under the canonical metric: R = G - Y G^T Y, a tangent at Y.
 
     Args:
         basis: Y (..., d, r), orthonormal columns.
         gradient: G (..., d, r), the Euclidean gradient dL/dY.
+        out: Where to write a batch (k, d, r); may be `gradient` itself.
 
     >>> flat = canonical_gradient(torch.eye(3, 2), torch.ones(3, 2))
     >>> flat.tolist()
     [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
     """
     basis, gradient = _wide(basis), _wide(gradient)
-    return _plus_product(gradient, basis, gradient.mT @ basis, -1.0)
+    return _plus_product(gradient, basis, gradient.mT @ basis, -1.0, out)
 
 
-def tangent(basis: Tensor, change: Tensor) -> Tensor:
+def tangent(basis: Tensor, change: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the part of `change` that is tangent at Y: D - Y sym(Y^T D), sym(X) = (X + X^T) / 2.
 
     Args:
         basis: Y (..., d, r), orthonormal columns.
         change: D (..., d, r).
+        out: Where to write a batch (k, d, r); may be `change` itself.
     """
     basis, change = _wide(basis), _wide(change)
     inner = basis.mT @ change
-    return _plus_product(change, basis, inner + inner.mT, -0.5)
+    return _plus_product(change, basis, inner + inner.mT, -0.5, out)
 
 
 def retract_polar(basis: Tensor, change: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ def retract_exponential(basis: Tensor, change: Tensor) -> Tensor:
     basis, change = _wide(basis), _wide(change)
     rank = basis.shape[-1]
     along = basis.mT @ change
-    across = _plus_product(change, basis, along, -1.0)
+    across = _plus_product(change, basis, along, -1.0, None)
     generator = basis.new_zeros(*basis.shape[:-2], 2 * rank, 2 * rank)
     generator[..., :rank, :rank] = along
     generator[..., :rank, rank:] = -(across.mT @ across)
@@ -105,8 +107,8 @@ def _wide(matrix: Tensor) -> Tensor:
     return matrix if matrix.dtype == torch.float64 else matrix.float()
 
 
-def _plus_product(start: Tensor, left: Tensor, right: Tensor, factor: float) -> Tensor:
+def _plus_product(start: Tensor, left: Tensor, right: Tensor, factor: float, out: Tensor | None) -> Tensor:
     """Return start + factor * left @ right, in one pass over a batch."""
     if start.ndim == 3:
-        return torch.baddbmm(start, left, right, alpha=factor)
+        return torch.baddbmm(start, left, right, alpha=factor, out=out)
     return start + factor * (left @ right)

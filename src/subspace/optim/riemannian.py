@@ -17,7 +17,7 @@ References: Li et al. 2025, arXiv 2510.01938, algorithm 1 (StelLA).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,14 @@ from torch import Tensor
 
 from subspace.core.errors import MethodError
 from subspace.linalg.stiefel import RETRACTIONS, Retraction, canonical_gradient, tangent
+from subspace.optim.pieces import piece_elements
 
 __all__ = ["StiefelSteps"]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Factors of one shape, moved as one batch.
+    """Factors of one shape, moved as one batch: on a CPU of so many as stay in its cache.
 
     Attributes:
         factors: k parameters of shape (d, r).
@@ -101,10 +102,11 @@ class StiefelSteps:
                 action="Compute loss and gradients first, then call step() without arguments.",
             )
         self._moving = []
-        for members in _by_shape(factor for factor in self._factors if factor.grad is not None):
+        for members in _batches(factor for factor in self._factors if factor.grad is not None):
             before = _stack(members)
             gradients = [factor.grad for factor in members if factor.grad is not None]
-            riemannian = canonical_gradient(before, _stack(gradients))
+            stacked = _stack(gradients)
+            riemannian = canonical_gradient(before, stacked, out=stacked)
             torch._foreach_copy_(gradients, list(riemannian.unbind()))
             self._moving.append(_Group(members, before))
 
@@ -112,10 +114,10 @@ class StiefelSteps:
     def _after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for group in self._moving:
             change = _stack(group.factors).sub_(group.before)
-            rests = change.abs().amax((1, 2), keepdim=True) == 0
+            rests = torch.linalg.vector_norm(change.flatten(1), dim=1)[:, None, None] == 0
             if self.gradient_scaling is not None:
                 change *= math.sqrt(self.gradient_scaling / change.shape[1])
-            after = self._retract(group.before, tangent(group.before, change))
+            after = self._retract(group.before, tangent(group.before, change, out=change))
             # retraction of nothing rounds; a skipped step must not. No branch, so no wait for the device.
             torch.where(rests, group.before, after, out=change)
             torch._foreach_copy_(group.factors, list(change.unbind()))
@@ -130,11 +132,14 @@ def innermost(optimizer: Any) -> torch.optim.Optimizer:
     return found
 
 
-def _by_shape(factors: Iterable[Tensor]) -> list[list[Tensor]]:
+def _batches(factors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield factors of one shape, type and device together, no more of them than are handled at once."""
     found: dict[tuple[Any, ...], list[Tensor]] = {}
     for factor in factors:
         found.setdefault((factor.shape, factor.dtype, factor.device), []).append(factor)
-    return list(found.values())
+    for members in found.values():
+        size = max(1, piece_elements(members[0].device) // (4 * members[0].numel()))  # four stacks at once
+        yield from (members[first : first + size] for first in range(0, len(members), size))
 
 
 def _stack(matrices: list[Tensor]) -> Tensor:
