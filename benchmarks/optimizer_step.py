@@ -28,7 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from subspace.optim import Apollo, FiraAdamW, Flora, GaLoreAdamW
+from subspace.linalg.norms import wide_norm
+from subspace.optim import Apollo, FiraAdamW, Flora, GaLoreAdamW, channelwise, residual, slots, together
 from subspace.optim.slots import bundle_size
 from subspace.projection.basis import find_bases
 from subspace.projection.geometry import Basis, Geometry, geometry_of
@@ -40,6 +41,8 @@ SHAPES = {
 INTERVAL = 200
 MOST_EXACT = 50
 """Gradients up to which exact bases are timed too."""
+SHRUNK = 28
+"""Times that matrices are smaller where the host alone is timed; a divisor of what there is."""
 FAR = 10**9
 """An interval after which no refresh falls into an ordinary step."""
 
@@ -225,6 +228,18 @@ def measure(gradients: list[Tensor], rank: int, repeats: int, with_peers: bool) 
     return result
 
 
+def time_the_host_alone() -> None:
+    """Send tiny matrices the way of devices where launches cost, in bundles as large ones would be on a GPU."""
+    together.LAUNCHING_DEVICES.add("cpu")
+    slots._BUNDLE_ELEMENTS.clear()
+    for limit in ("_SMALL_ELEMENTS", "_STACKED_ELEMENTS", "_LARGE_ELEMENTS", "_DEFAULT_BUNDLE_ELEMENTS"):
+        setattr(slots, limit, getattr(slots, limit) // SHRUNK**2)
+    for module in (residual, channelwise):
+        module.channel_norms = lambda matrix, axis: wide_norm(matrix, axis, keepdim=True)
+    for name, shapes in SHAPES.items():
+        SHAPES[name] = [(m // SHRUNK, n // SHRUNK) for m, n in shapes]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=[*SHAPES, "all"], default="all")
@@ -234,12 +249,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--tf32", action="store_true", help="float32 products may round their factors to TF32")
+    parser.add_argument("--host", action="store_true", help="time the host alone, on the CPU")
     parser.add_argument("--no-peers", action="store_true", help="leave the official packages out")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.tf32:
         torch.set_float32_matmul_precision("high")
+    if args.host:
+        time_the_host_alone()
     results = {}
     for name in SHAPES if args.shapes == "all" else [args.shapes]:
         layer = [gradient(m, n, seed) for seed, (m, n) in enumerate(SHAPES[name])]
@@ -247,7 +265,8 @@ def main() -> None:
         layer = [value.to(args.device, getattr(torch, args.dtype)) for value in layer]
         every = [value.roll(shift, 0) for shift in range(args.layers) for value in layer]
         for rank in args.rank:
-            results[f"{name} rank {rank}"] = measure(every, rank, args.repeats, not args.no_peers)
+            used = max(1, rank // SHRUNK) if args.host else rank
+            results[f"{name} rank {rank}"] = measure(every, used, args.repeats, not args.no_peers)
     packages = {}
     for name in ("torch", "galore-torch", "fira", "apollo-torch"):
         try:
@@ -260,6 +279,7 @@ def main() -> None:
         "device": device,
         "threads": torch.get_num_threads(),
         "layers": args.layers,
+        "host_alone": args.host,
         "dtype": args.dtype,
         "float32_products": "TF32" if args.tf32 else "IEEE",
         "packages": packages,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,25 +69,15 @@ def adamw_(
         fused: Use torch's fused kernel; None: where there is one.
     """
     device = parameters[0].device
-    # the kernel wants a counter for each tensor, and advances it itself
-    if isinstance(step, int):
-        steps = list(torch.full((len(parameters),), float(step - 1), device=device).unbind(0))
+    none: list[Tensor] = []
+    tensors = (list(parameters), list(gradients), list(exp_avgs), list(exp_avg_sqs), none)
+    numbers: dict[str, Any] = {"lr": lr, "beta1": betas[0], "beta2": betas[1], "weight_decay": weight_decay, "eps": eps}
+    # a counter for each tensor, which may be the same
+    counter = torch.full((), float(step), device=device) if isinstance(step, int) else step
+    counters = [counter] * len(parameters) if isinstance(counter, Tensor) else list(counter)
+    if device.type in FUSED_DEVICES if fused is None else fused:
+        # torch's function around the kernel sorts tensors by device and type, which takes longer than the kernel
+        torch._fused_adamw_(*tensors, counters, amsgrad=False, maximize=False, **numbers)
     else:
-        steps = list(torch._foreach_sub([step] * len(parameters) if isinstance(step, Tensor) else list(step), 1.0))
-    adamw(
-        list(parameters),
-        list(gradients),
-        list(exp_avgs),
-        list(exp_avg_sqs),
-        [],
-        steps,
-        foreach=False,
-        fused=device.type in FUSED_DEVICES if fused is None else fused,
-        amsgrad=False,
-        beta1=betas[0],
-        beta2=betas[1],
-        lr=lr,
-        weight_decay=weight_decay,
-        eps=eps,
-        maximize=False,
-    )
+        counters = list(torch._foreach_sub(counters, 1.0))  # which it advances
+        adamw(*tensors, counters, foreach=False, amsgrad=False, maximize=False, **numbers)

@@ -7,10 +7,19 @@ from torch import Tensor
 
 from subspace.linalg.norms import wide_norm
 
-__all__ = ["finite_part"]
+__all__ = ["finite_part", "not_finite"]
 
 _HOST_READS = {"cpu"}
 """Devices whose values the host reads without waiting."""
+
+
+def not_finite(values: Tensor) -> Tensor:
+    """Return where a number is infinite or none: `~isfinite` in two launches instead of six.
+
+    >>> not_finite(torch.tensor([1.0, torch.inf, torch.nan])).tolist()
+    [False, True, True]
+    """
+    return (values - values) != 0
 
 
 def finite_part(gradient: Tensor, size: Tensor | None = None) -> Tensor:

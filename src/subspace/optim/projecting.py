@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from subspace.optim.bases import read_bases
+from subspace.optim.guards import not_finite
 from subspace.optim.lowbit import narrow
 from subspace.optim.moments import directions
 from subspace.optim.pieces import LARGEST_PIECE, PART_ELEMENTS, aligned_rows, row_slices
@@ -210,7 +211,7 @@ def _independent_rows(gradient: Tensor, geometry: Geometry) -> Iterable[slice]:
 
 def _clear_faults(lows: Tensor) -> None:
     """Put zeros into every matrix that is not finite throughout."""
-    lows.masked_fill_(~torch.isfinite(lows.sum(dim=(-2, -1), keepdim=True)), 0.0)
+    lows.masked_fill_(not_finite(lows.sum(dim=(-2, -1), keepdim=True)), 0.0)
 
 
 def _device(bundle: Bundle) -> torch.device:

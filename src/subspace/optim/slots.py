@@ -75,7 +75,8 @@ class Slot:
     def gradient(self) -> Tensor:
         """The gradient as a matrix or a stack of matrices."""
         assert self.geometry is not None
-        return self.whole_gradient.reshape(self.geometry.matrix_shape)
+        gradient, shape = self.whole_gradient, self.geometry.matrix_shape
+        return gradient if gradient.shape == shape else gradient.reshape(shape)
 
     def rounding_seed(self, step: int) -> int:
         """Return the seed of stochastic rounding of the weight at a step; the next ones are for its moments."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from subspace.optim.guards import not_finite
 from subspace.optim.slots import Bundle, is_small
 from subspace.optim.weights import add_scaled
 from subspace.projection.projector import Projector
@@ -52,7 +53,9 @@ class Together:
     """
 
     def __init__(self, bundle: Bundle, projectors: Sequence[Projector]) -> None:
-        self._live = [slot.parameter.detach().view(bundle.geometry.matrix_shape) for slot in bundle.slots]
+        shape = bundle.geometry.matrix_shape
+        weights = [slot.parameter for slot in bundle.slots]
+        self._live = [weight if weight.shape == shape else weight.detach().view(shape) for weight in weights]
         self._weights = self._live
         self._gradients = [slot.gradient for slot in bundle.slots if slot.parameter.grad is not None]
         self._projectors = projectors
@@ -94,7 +97,8 @@ class Together:
             alpha: On the gradient.
             beta: On the weight.
         """
-        factors, faults = self._each(factor), self._each(~torch.isfinite(norm)[:, None, None])
+        factors = self._each(factor.to(self._live[0].dtype))
+        faults = self._each(not_finite(norm)[:, None, None])
         for weight, gradient, own, fault in zip(self._copied(), self._gradients, factors, faults, strict=True):
             add_scaled(weight, gradient.masked_fill_(fault, 0.0), own, alpha=alpha, beta=beta)
 

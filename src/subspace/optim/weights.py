@@ -27,7 +27,9 @@ def add_scaled(weight: Tensor, gradient: Tensor, factor: Tensor, *, alpha: float
         alpha: On the gradient.
         beta: On the weight.
     """
-    gradient, factor = gradient.to(weight.dtype), factor.to(weight.dtype)
+    gradient, factor = (
+        value if value.dtype == weight.dtype else value.to(weight.dtype) for value in (gradient, factor)
+    )
     if beta == 1.0 or weight.dtype == torch.float32:
         if beta != 1.0:
             weight.mul_(beta)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from subspace.core.errors import ConfigError
@@ -38,7 +39,7 @@ def resolve_side(side: Side, m: int, n: int) -> Literal["left", "right", "both"]
     return side
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Geometry:
     """A weight seen as a stack of matrices, and the subspace its gradient is projected into."""
 
@@ -48,16 +49,16 @@ class Geometry:
     side: Literal["left", "right", "both"]
     rank: int
 
-    @property
+    @cached_property
     def stack(self) -> tuple[int, ...]:
         """Leading dimensions: () for one matrix."""
         return () if self.num_matrices == 1 else (self.num_matrices,)
 
-    @property
+    @cached_property
     def matrix_shape(self) -> tuple[int, ...]:
         return (*self.stack, self.m, self.n)
 
-    @property
+    @cached_property
     def low_shape(self) -> tuple[int, ...]:
         """Shape of the low-rank gradient and of the moments."""
         rows = self.m if self.side == "right" else self.rank

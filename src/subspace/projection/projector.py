@@ -74,7 +74,8 @@ class Projector:
         first, second = self._factors(low, weight.dtype)
         if rows is not None:
             first = first[..., rows, :]
-        first, second = first.to(weight.dtype), second.to(weight.dtype)
+        if not first.dtype == second.dtype == weight.dtype:
+            first, second = first.to(weight.dtype), second.to(weight.dtype)
         if weight.ndim == 2:
             return weight.addmm_(first, second, beta=beta, alpha=alpha)
         return weight.baddbmm_(first, second, beta=beta, alpha=alpha)
