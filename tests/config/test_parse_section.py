@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -154,6 +155,8 @@ def test_the_first_problem_is_told_and_the_others_counted(write) -> None:
     error = refusal(write, text)
     assert error.where.endswith(":2:s.even")
     assert str(error).endswith("(and 3 more)")
+    assert [other.where.rpartition(".")[2] for other in error.others] == ["rank", "nonsense", "budget"]
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert "more)" not in str(refusal(write, "s:\n  rank: 0\n"))
 
 

@@ -91,8 +91,9 @@ def test_unknown_section_names_the_nearest(write) -> None:
     with pytest.raises(ConfigError) as caught:
         unknown_sections(document, SECTIONS)
     assert caught.value.code == "E-CFG-007"
-    assert "recipe.yaml:2:trainning: unknown section 'trainning' (and 1 more)" in str(caught.value)
-    assert "Did you mean 'training'?" in str(caught.value)
+    assert "recipe.yaml:2:trainning: unknown section 'trainning'; expected one of" in str(caught.value)
+    assert str(caught.value).endswith("Did you mean 'training'? (and 1 more)")
+    assert [other.where.rpartition(":")[2] for other in caught.value.others] == ["foo"]
     unknown_sections(read_document(write("data: {}\n")), SECTIONS)
 
 

@@ -223,6 +223,20 @@ def test_missing_recipe(subspace: CommandLine) -> None:
         subspace.refused(verb, "recipes/tyni.yaml", status=2, code="E-CFG-001", said=said)
 
 
+def test_all_that_is_wrong_is_told_at_once(subspace: CommandLine) -> None:
+    wrong = BASE.replace("method:\n", "method:\n  rnk: 4\n").replace("data:\n", "data:\n  foo: 1\n")
+    subspace.write(RECIPE, f"{wrong}evaluaton: {{}}\n")
+    told = subspace.refused("validate", RECIPE, "training.seed=-1", status=2, code="E-CFG-007", said="method.rnk")
+    lines = told.splitlines()
+    assert len(lines) == 6  # the file, four errors, how many files are wrong
+    assert "more)" not in told
+    for part in ("'evaluaton'", "data.foo", "E-CLI-002", "method.rnk"):
+        assert sum(part in line for line in lines) == 1
+    subspace.refused(
+        "train", RECIPE, "training.seed=-1", status=2, code="E-CFG-007", said=["evaluaton", "(and 3 more)"]
+    )
+
+
 def test_folder_instead_of_a_recipe(subspace: CommandLine) -> None:
     subspace.write("recipes/tiny.yaml", BASE)
     subspace.refused("train", "recipes", status=2, code="E-CFG-002", said="recipes: a directory")

@@ -234,7 +234,9 @@ def test_other_weights_under_the_same_name_are_evaluated_anew(
     assert states(evaluate_tasks(asked, Heard())) == [("model", "arc_easy", "done")]
 
 
-def test_bad_requests(outputs: Path, sources: dict[str, SourceOverride], tmp_path: Path) -> None:
+def test_bad_requests(
+    outputs: Path, sources: dict[str, SourceOverride], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ask(*paths: Path | str, **more: Any) -> None:
         evaluate_tasks(request(*paths, **{"sources": sources, "tmp_path": tmp_path} | more), Heard())
 
@@ -242,6 +244,10 @@ def test_bad_requests(outputs: Path, sources: dict[str, SourceOverride], tmp_pat
     empty.mkdir()
     with pytest.raises(DataError, match="no run and no model here"):
         ask(empty)
+    for lost in (outputs / "lost", f"{outputs.name}/lost", "./lost", "~/lost", "a/b/c"):
+        monkeypatch.chdir(outputs.parent)
+        with pytest.raises(DataError, match="there is nothing at this path"):
+            ask(lost)
     with pytest.raises(DataError, match="no finished run"):
         ask(outputs / "stopped")
     with pytest.raises(UsageError, match="Did you mean 'arc_easy'"):

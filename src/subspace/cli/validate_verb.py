@@ -32,7 +32,8 @@ def verb(
             config, notes = resolve(path, overrides or ())
         except SubspaceError as error:
             failures.append(error)
-            print(f"wrong {path}\n  {redact(str(error))}", file=sys.stderr)
+            others, error.others = error.others, ()
+            print("\n  ".join([f"wrong {path}", *(redact(str(each)) for each in (error, *others))]), file=sys.stderr)
             continue
         print(f"ok    {path}")
         for note in notes:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from subspace.config.guard import refuse_remote_code, refuse_secrets
 from subspace.config.yaml_text import Loc, compose_text, dotted, read_text
 from subspace.core.errors import ConfigError
+from subspace.core.problems import Problems
 from subspace.core.registry import nearest
 
 __all__ = [
@@ -123,22 +124,22 @@ def unknown_sections(document: Document, allowed: Sequence[str]) -> None:
         ConfigError: E-CFG-007 with the nearest name; it points to `migrate` if the file looks like LLaMA-Factory's.
     """
     unknown = [key for key in document.tree if key not in allowed]
-    if not unknown:
-        return
-    close = nearest(unknown[0], allowed)
-    action = f"Did you mean {close!r}?" if close else ""
-    if {"stage", "finetuning_type", "cutoff_len", "lora_target"} & set(unknown):
-        action = "This looks like a LLaMA-Factory file: run `subspace migrate` on it."
-    more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-    # an override makes a section of a key inside it
-    written = sorted(loc for loc in document.marks if loc[:1] == (unknown[0],))
-    raise ConfigError(
-        "E-CFG-007",
-        where=document.place(written[0] if written else (unknown[0],)),
-        found=f"unknown section {unknown[0]!r}{more}",
-        expected=f"one of {', '.join(allowed)}",
-        action=action,
-    )
+    foreign = {"stage", "finetuning_type", "cutoff_len", "lora_target"} & set(unknown)
+    problems = Problems()
+    for key in unknown[:1] if foreign else unknown:
+        close = nearest(key, allowed)
+        action = f"Did you mean {close!r}?" if close else ""
+        # an override makes a section of a key inside it
+        written = sorted(loc for loc in document.marks if loc[:1] == (key,))
+        problem = ConfigError(
+            "E-CFG-007",
+            where=document.place(written[0] if written else (key,)),
+            found=f"unknown section {key!r}",
+            expected=f"one of {', '.join(allowed)}",
+            action="This looks like a LLaMA-Factory file: run `subspace migrate` on it." if foreign else action,
+        )
+        problems.found.append(problem)
+    problems.tell()
 
 
 def expand(document: Document) -> Document:

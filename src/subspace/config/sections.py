@@ -36,17 +36,16 @@ class _Problem:
         """Return the order of complaints: by line, and last what is missing, which a misspelt key often explains."""
         return self.code == "E-CFG-011", self.mark.layer, self.mark.line
 
-    def error(self, num_more: int) -> SubspaceError:
-        """Return the exception, which also says how many problems were not told."""
+    def error(self) -> SubspaceError:
+        """Return the exception."""
         # a bad value on the command line is an error of the command, as argparse would call it
         overridden = self.mark.layer == COMMAND_LINE and self.code in ("E-CFG-009", "E-CFG-010")
-        more = f"(and {num_more} more)" if num_more else ""
         return (UsageError if overridden else ConfigError)(
             "E-CLI-002" if overridden else self.code,
             where=":".join(filter(None, (self.mark.source, dotted(self.loc)))) or "recipe",
             found=self.found,
             expected=self.expected,
-            action=" ".join(filter(None, (self.action, more))),
+            action=self.action,
         )
 
 
@@ -62,8 +61,8 @@ def parse_section(document: Document, key: str | None, section: type[S]) -> tupl
         The section, and a note for each foreign name or value that was translated.
 
     Raises:
-        ConfigError: For the first problem by line: E-CFG-007 unknown key, E-CFG-009 number, E-CFG-010 type or choice,
-            E-CFG-011 missing key, E-CFG-014 names that contradict each other.
+        ConfigError: For the first problem by line, with the `others`: E-CFG-007 unknown key, E-CFG-009 number,
+            E-CFG-010 type or choice, E-CFG-011 missing key, E-CFG-014 names that contradict each other.
         UsageError: E-CLI-002 for a bad value that an override set.
     """
     loc: Loc = () if key is None else (key,)
@@ -71,7 +70,7 @@ def parse_section(document: Document, key: str | None, section: type[S]) -> tupl
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
-        raise _Problem("E-CFG-010", loc, document.mark(loc), f"found {show(tree)}", "a mapping").error(0)
+        raise _Problem("E-CFG-010", loc, document.mark(loc), f"found {show(tree)}", "a mapping").error()
     problems = list(_unknown(document, loc, tree, section))
     chosen: dict[str, Given] = {}
     groups: dict[str, list[Given]] = {}
@@ -88,7 +87,9 @@ def parse_section(document: Document, key: str | None, section: type[S]) -> tupl
     except ValidationError as error:
         problems += _complaints(error, document, loc, section, chosen)
     if problems:
-        raise min(problems, key=_Problem.rank).error(len(problems) - 1)
+        first, *others = (problem.error() for problem in sorted(problems, key=_Problem.rank))
+        first.others = tuple(others)
+        raise first
     notes = (translation_note(given, loc) for given in chosen.values())
     return result, tuple(note for note in notes if note)
 

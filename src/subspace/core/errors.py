@@ -135,6 +135,9 @@ class SubspaceError(Exception):
         expected: What would have been right, or "".
         action: What to do, a full sentence, or "".
 
+    Attributes:
+        others: What else was found wrong at once, each an error of its own.
+
     Raises:
         KeyError: If `code` is not in `CODES`.
 
@@ -149,10 +152,16 @@ class SubspaceError(Exception):
         self.code, self.where, self.found, self.expected, self.action = code, where, found, expected, action
         wanted = f"; expected {expected}" if expected else ""
         advice = f" {action}" if action else ""
+        self.others: tuple[SubspaceError, ...] = ()
         super().__init__(f"{code} {where}: {found}{wanted}.{advice}")
 
+    def __str__(self) -> str:
+        more = f" (and {len(self.others)} more)" if self.others else ""
+        return f"{self.args[0]}{more}"
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.code, self.where, self.found, self.expected, self.action)
+        given = (type(self), self.code, self.where, self.found, self.expected, self.action)
+        return _rebuild, given, {"others": self.others}
 
 
 def _rebuild(cls: type[SubspaceError], code: str, where: str, found: str, expected: str, action: str) -> SubspaceError:

@@ -186,7 +186,8 @@ def known_from_data(config: RunConfig) -> Known:
         except SubspaceError as error:
             if isinstance(error, DataError) and error.code != "E-DAT-017":
                 raise
-            notes = (f"Data not read ({error.code}), so steps and classes are not known from them.",)
+            reason = f"{error.code} {error.where}: {error.found}"
+            notes = (f"Data not read, so steps and classes are not known from them: {reason}.",)
         else:
             steps = num_total_steps(config.training, data.num_batches)
             labels = len(data.labels) if data.labels else None

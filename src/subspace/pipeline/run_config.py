@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny
 from subspace.config.base import Section
 from subspace.config.load import Document, dump_yaml, parse_section, unknown_sections
 from subspace.core.errors import ConfigError
+from subspace.core.problems import Problems
 from subspace.data.config import DataConfig
 from subspace.evaluation.config import EvaluationConfig, chosen_metrics
 from subspace.methods.base import Method, MethodConfig
@@ -89,20 +90,25 @@ def parse_run_config(document: Document) -> tuple[RunConfig, tuple[str, ...]]:
     """Check a document as a recipe; return it with the notes on translated names.
 
     Raises:
-        ConfigError: With file, line and key of the first thing that is wrong.
+        ConfigError: With file, line and key of the first thing that is wrong; what else is wrong is in its `others`.
     """
-    unknown_sections(document, ("model", "data", "method", "training", "evaluation"))
     notes: list[str] = []
     sections: dict[str, Section] = {}
+    problems = Problems()
+    with problems.heard():
+        unknown_sections(document, ("model", "data", "method", "training", "evaluation"))
     for key, section in _SECTIONS.items():
-        sections[key], found = parse_section(document, key, section)
+        with problems.heard():
+            sections[key], found = parse_section(document, key, section)
+            notes += found
+    with problems.heard():
+        method_class = REGISTRY.load(_method_name(document), where=document.place(("method", "name")))
+        sections["method"], found = parse_section(document, "method", method_class.config_class)
         notes += found
-    name = _method_name(document)
-    method_class = REGISTRY.load(name, where=document.place(("method", "name")))
-    sections["method"], found = parse_section(document, "method", method_class.config_class)
+    problems.tell()
     config = RunConfig(**sections)  # type: ignore[arg-type]  # one key per field, each of its class
     _check(config, document)
-    return config, (*notes, *found, *_unread(config, document))
+    return config, (*notes, *_unread(config, document))
 
 
 def _unread(config: RunConfig, document: Document) -> Iterator[str]:
@@ -136,9 +142,12 @@ def _method_name(document: Document) -> str:
 
 
 def _check(config: RunConfig, document: Document) -> None:
+    problems = Problems()
     for key, found, action in _conflicts(config):
         code = "E-CFG-015" if key in ("training.max_steps", "training.warmup_steps") else "E-CFG-014"
-        raise ConfigError(code, where=document.place(as_written(document, key)), found=found, action=action)
+        where = document.place(as_written(document, key))
+        problems.found.append(ConfigError(code, where=where, found=found, action=action))
+    problems.tell()
     try:
         chosen_metrics(config.evaluation, config.model.task)
     except ConfigError as error:

@@ -51,7 +51,7 @@ def find_task(name: str) -> Task:
             "E-EVL-001",
             where="--tasks",
             found=f"unknown task {name!r}",
-            expected=f"one of {', '.join(_TASKS.names())}, or harness:<task of lm_eval>",
+            expected=f"one of {', '.join(map(_shown, _TASKS.names()))}, or harness:<task of lm_eval>",
             action=f"Did you mean {close!r}?" if close else "",
         )
     found = _TASKS.load(family)
@@ -61,3 +61,8 @@ def find_task(name: str) -> Task:
         raise ConfigError("E-EVL-001", where="--tasks", found=f"{name!r}: {family} has no parts", expected=family)
     task: Task = found(part or None)
     return task
+
+
+def _shown(family: str) -> str:
+    """Return a name as it can be asked for."""
+    return {"glue": "glue/<part>", "mmlu": "mmlu[/<subject>]"}.get(family, family)
