@@ -57,10 +57,11 @@ class Comparison:
     def words(self, language: str = "en") -> tuple[str, ...]:
         """Return the verdict, one line for each thing it says: the headline, who stands where, what to know."""
         told = [plain(title(self.study), language)]
-        between = words(language)["between_sentences"]
+        between, stop = (words(language)[key] for key in ("between_sentences", "full_stop"))
         for name, sentences in lines(self.study):
             if sentences:
-                told.append(f"{plain(name, language)}: {between.join(plain(part, language) for part in sentences)}")
+                text = between.join(plain(part, language) for part in sentences)
+                told.append(f"{plain(name, language)}: {text.removesuffix(stop)}{stop}")
         return (*told, *(f"! {plain(caution, language)}" for caution in warnings(self.study)))
 
 

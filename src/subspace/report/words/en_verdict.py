@@ -9,6 +9,7 @@ __all__ = ["VERDICT"]
 VERDICT: Mapping[str, str] = {
     "language": "en",
     "language_name": "English",
+    "full_stop": ".",
     "between_sentences": " ",
     "list_comma": ", ",
     "list_and": " and ",

@@ -9,6 +9,7 @@ __all__ = ["VERDICT"]
 VERDICT: Mapping[str, str] = {
     "language": "zh",
     "language_name": "中文",
+    "full_stop": "。",
     "between_sentences": "",
     "list_comma": "、",
     "list_and": " 和 ",
