@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from subspace.cli.main import main
-from subspace.core.errors import DataError, UsageError
+from subspace.core.errors import ConfigError, DataError, UsageError
 from subspace.evaluation.tasks.documents import SourceOverride
 from subspace.pipeline.evaluate_tasks import Outcome, Request, evaluate_tasks, parse_sources
 from subspace.pipeline.targets import find_targets
@@ -254,6 +255,13 @@ def test_bad_requests(
         ask(outputs, sources={"arc_esy": SourceOverride("x")}, tasks=("arc_easy",))
     with pytest.raises(UsageError, match="no task"):
         ask(outputs, tasks=())
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    with pytest.raises(ConfigError, match=r"E-CFG-020.*pip install 'subspace-ft\[harness\]'"):
+        ask(outputs, tasks=("harness:arc_easy",), sources={})
     for text in ("arc_easy", "=x", "arc_easy=", "arc_easy:train=x"):
         with pytest.raises(UsageError, match="E-CLI-001"):
             parse_sources([text])

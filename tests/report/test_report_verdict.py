@@ -199,6 +199,8 @@ def test_against_a_reference_the_page_shows_differences_and_criteria(tmp_path: P
         assert shown.count(words) == literal.count(value)
         assert value in literal
     assert made.words()[0].endswith("lora.")
+    for language, stop in (("en", "."), ("zh", "。")):
+        assert all(line.endswith(stop) and not line.endswith(2 * stop) for line in made.words(language))
     assert "--reference lora" in Page(text).text
 
 

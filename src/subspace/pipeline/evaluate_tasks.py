@@ -61,7 +61,7 @@ def evaluate_tasks(request: Request, listener: TaskListener) -> list[Outcome]:
     A model that cannot be loaded or asked fails alone.
 
     Raises:
-        ConfigError: E-EVL-001 for an unknown task.
+        ConfigError: E-EVL-001 for an unknown task; E-CFG-020 for one of the harness that is not installed.
         UsageError: E-CLI-001 without a task; E-CLI-004 for a source of no task that is asked for.
         DataError: E-DAT-001 if there is no model or no document; what reading a source raises.
         SecurityError: E-SEC-008, E-SEC-009 if a task runs programs and that is not allowed or cannot be made safe.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subspace.core.errors import UsageError
+from subspace.core.errors import ConfigError, UsageError
 from subspace.core.registry import nearest
 from subspace.evaluation.tasks.base import Task
 from subspace.evaluation.tasks.documents import Documents, SourceOverride, override_for, read_documents
@@ -126,7 +126,7 @@ def jobs_of(request: Request) -> list[Job]:
     """Return a job for every task of a request, its documents read.
 
     Raises:
-        ConfigError: E-EVL-001 for an unknown task.
+        ConfigError: E-EVL-001 for an unknown task; E-CFG-020 for one of the harness that is not installed.
         UsageError: E-CLI-001 without a task; E-CLI-004 for a source of no task that is asked for.
         DataError: What reading a source raises.
     """
@@ -168,7 +168,12 @@ def _harness_job(name: str, request: Request) -> HarnessJob:
     try:
         package = version("lm_eval")
     except PackageNotFoundError:
-        package = "absent"  # running it tells what to install
+        raise ConfigError(
+            "E-CFG-020",
+            where=f"task {name}",
+            found="lm_eval is not installed",
+            action="pip install 'subspace-ft[harness]'",
+        ) from None
     place = request.sources.get(HARNESS)
     record: dict[str, Any] = {
         "name": name,
