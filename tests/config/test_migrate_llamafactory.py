@@ -322,10 +322,11 @@ def test_a_value_is_carried(write, lines: str, section: str, expected: dict[str,
         ("dataset_dir: ONLINE", "dataset_dir", "on the hub"),
         ("eval_steps: 5", "eval_steps", "eval_strategy"),
         ("eval_steps: 5\neval_strategy: steps", "eval_steps", "no validation rows"),
-        ("eval_steps: 5\neval_strategy: epoch\nval_size: 0.1", "eval_steps", "eval_strategy"),
+        ("eval_strategy: epoch", "eval_strategy", "no validation rows"),
+        ("eval_strategy: steps\nval_size: 0.1", "eval_strategy", "eval_steps alone says when"),
         ("load_best_model_at_end: true\nval_size: 0.1", "load_best_model_at_end", "eval_steps was not carried"),
         ("early_stopping_steps: 3", "early_stopping_steps", "eval_steps was not carried"),
-        ("save_steps: 5\nsave_strategy: epoch", "save_steps", "save_strategy"),
+        ("save_steps: 5\nsave_strategy: best", "save_steps", "save_strategy"),
         ("dpo_label_smoothing: 0.1", "dpo_label_smoothing", "another stage"),
         ("image_max_pixels: 10", "image_max_pixels", "text only"),
         ("use_dft_loss: true", "use_dft_loss", "cross-entropy"),
@@ -402,3 +403,11 @@ def test_carried_keys_lead_to_keys_that_exist() -> None:
                 "qwen3_nothink",
             ):
                 assert (templates / f"{convert(theirs)}.jinja").is_file()
+
+
+def test_once_an_epoch_stays_once_an_epoch(write) -> None:
+    text = "eval_strategy: epoch\neval_steps: 5\nsave_strategy: epoch\nsave_steps: 5\nval_size: 0.1"
+    migration = extra(write, text)
+    assert migration.recipe["training"]["eval_steps"] == migration.recipe["training"]["save_steps"] == "epoch"
+    assert "eval_strategy is not 'steps'" in reason(migration, "eval_steps")
+    assert "save_strategy is not 'steps'" in reason(migration, "save_steps")

@@ -58,8 +58,9 @@ def write_run(
     measured: int = 391_000_000,
     parameters: int = 123_456,
     seconds: float = 21.5,
+    loaded: int | None = None,
 ) -> Path:
-    """Write a run whose loss falls from `start` to `end`."""
+    """Write a run whose loss falls from `start` to `end`, in epochs of 20 steps."""
     stream = random.Random(seed)
     recipe = RECIPE.format(model=model, data=data, method=method, rank=rank, folder=json.dumps(str(folder)), seed=seed)
     facts = {"seed": seed, "device": "cpu"}
@@ -86,6 +87,7 @@ def write_run(
                     "trained_parameters": parameters,
                     "planned_peak_bytes": planned,
                     "measured_peak_bytes": measured,
+                    "loaded_bytes": loaded,
                     "seconds": seconds,
                     "metrics": found.get("validation", {}),
                 }

@@ -148,7 +148,7 @@ def test_compare_again_replaces_its_own_files_only(make_run: MakeRun, tmp_path: 
     compare([folder], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert {path.rpartition(".")[0] for path in before} == {
-        "mine", "index", "tidy", "summary", "loss_curves", "ranking",
+        "mine", "index", "tidy", "summary", "loss_curves", "ranking", "epochs",
     }  # fmt: skip
     assert first.page == out / "index.html"
 
@@ -174,3 +174,39 @@ def test_a_comparison_imports_no_torch(make_run: MakeRun, tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def section_of_epochs(made: Comparison) -> str:
+    text = made.page.read_text(encoding="utf-8")
+    start, end = text.index('<section id="epochs">'), "</section>"
+    return text[start : text.index(end, start) + len(end)]
+
+
+def test_epochs_stand_side_by_side(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, end in (("a", 0.4), ("b", 0.6)):
+        make_run(name, method="galore", seed=ord(name), end=end, steps=60, seconds=60.0, loaded=2**30)
+    make_run("c", method="full", steps=20, measured=3 * 2**30)
+    make_run("d", method="dora", steps=15)
+    made = compare([tmp_path / "outputs"], tmp_path / "comparison")
+    assert made.epochs is not None
+    part = section_of_epochs(made)
+    assert part.count("<tr") == 3  # a run of less than an epoch has no row
+    shown = Page(part).text
+    for expected in ("Epoch 1", "Epoch 3", "Time per epoch", "20.0 s", "1.00 GiB", "3.00 GiB", "第 3 轮"):
+        assert expected in shown
+    assert "Epoch 4" not in shown
+    last = [run.epochs[-1].loss for run in made.records if run.method == "galore"]
+    assert f"{sum(last) / 2:.4f}" in shown
+
+
+def test_of_many_epochs_some_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", steps=400, eval_every=20)
+    shown = Page(section_of_epochs(compare([tmp_path / "outputs"], tmp_path / "comparison"))).text
+    assert [number for number in range(1, 22) if f"Epoch {number} " in shown] == [1, 4, 6, 9, 12, 15, 17, 20]
+
+
+def test_without_evaluations_at_the_ends_of_epochs_there_is_no_table(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", eval_every=13)
+    made = compare([tmp_path / "outputs"], tmp_path / "comparison")
+    assert made.epochs is None
+    assert 'id="epochs"' not in made.page.read_text(encoding="utf-8")

@@ -6,11 +6,21 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from subspace.report.epochs import Epoch, read_epochs
 from subspace.report.load import read_run, read_runs
-from subspace.report.tables import format_score, main_metric, summary_rows, summary_table, write_summary, write_tidy
+from subspace.report.tables import (
+    format_score,
+    main_metric,
+    summary_rows,
+    summary_table,
+    write_epochs,
+    write_summary,
+    write_tidy,
+)
 
 MakeRun = Callable[..., Path]
 
@@ -101,3 +111,45 @@ def test_the_terminal_table_takes_names_literally(make_run: MakeRun, tmp_path: P
     shown = console.export_text()
     for expected in ("[red]one", "10.0 %", "70.0 %", "123.46K", "362.40 MiB", "372.89 MiB", "21.5 s", "stopped"):
         assert expected in shown
+
+
+def evaluated(step: int, loss: float, **more: Any) -> dict[str, Any]:
+    return {"event": "eval", "split": "validation", "step": step, "loss": loss, **more}
+
+
+def test_epochs_are_read_from_evaluations_at_their_ends() -> None:
+    log = [
+        evaluated(3, 2.5, epoch=0.6, machine={"elapsed_seconds": 4.0, "seconds": 1.0}),
+        evaluated(5, 2.0, epoch=1.0, machine={"elapsed_seconds": 8.0, "seconds": 1.0}),
+        {"event": "eval", "split": "test", "step": 10, "loss": 9.0, "epoch": 2.0},
+        evaluated(10, 1.5, epoch=2.0, machine={"elapsed_seconds": 15.0, "seconds": 1.0}),
+        evaluated(20, 1.0, epoch=4.0, machine={"elapsed_seconds": 30.0, "seconds": 1.0}),
+        evaluated(25, 0.9, epoch=5.0),
+        evaluated(30, 0.8, epoch=6.0, machine={"elapsed_seconds": 50.0, "seconds": 1.0}),
+        evaluated(31, 0.8, epoch=6.2, machine={"elapsed_seconds": 52.0, "seconds": 1.0}),
+    ]
+    # of the fourth the begin is unknown, of the fifth the end, and so the begin of the sixth
+    assert list(read_epochs(log)) == [
+        Epoch(1, 5, 2.0, 6.0), Epoch(2, 10, 1.5, 6.0), Epoch(4, 20, 1.0, None), Epoch(5, 25, 0.9, None),
+        Epoch(6, 30, 0.8, None),
+    ]  # fmt: skip
+
+
+def test_older_logs_tell_of_epochs_in_their_steps() -> None:
+    log = [
+        {"event": "step", "step": 5, "epoch": 1.0, "machine": {"elapsed_seconds": 7.0}},
+        evaluated(5, 2.0),
+        {"event": "step", "step": 9, "epoch": 1.8, "machine": {"elapsed_seconds": 11.0}},
+        evaluated(10, 1.5),
+    ]
+    assert list(read_epochs(log)) == [Epoch(1, 5, 2.0, 7.0)]
+
+
+def test_the_epochs_of_runs_are_a_table(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", eval_every=20, seconds=40.0)
+    write_epochs(read_runs([tmp_path / "outputs"]), tmp_path / "epochs.csv")
+    first, second = read_csv(tmp_path / "epochs.csv")
+    assert list(first) == ["run", "method", "model", "seed", "number", "step", "loss", "seconds"]
+    assert (first["run"], first["number"], first["step"], first["seconds"]) == ("a", "1", "20", "20.0")
+    assert (second["number"], second["step"], second["seconds"]) == ("2", "40", "20.0")
+    assert float(second["loss"]) < float(first["loss"])

@@ -143,6 +143,27 @@ def test_early_stopping_and_best_values(tmp_path: Path) -> None:
     assert (kept, saved) == ([1, 3], [5])
 
 
+def test_epochs_end_with_what_is_due_then(tmp_path: Path) -> None:
+    """Ten batches, four to a step: steps 3, 6 and 9 end an epoch, and 7 is the last of all."""
+    loop = make_loop(
+        tmp_path,
+        tiny_model("llama", "causal_lm"),
+        7,
+        eval_steps="epoch",
+        save_steps="epoch",
+        gradient_accumulation_steps=4,
+    )
+    done: list[tuple[str, int]] = []
+    loop.save = lambda progress: done.append(("save", progress.step))
+    loop.evaluate = lambda: done.append(("eval", loop.progress.step)) or {"loss": 1.0}  # type: ignore[func-returns-value]
+    loop.run(StopFlag())
+    assert done == [(what, step) for step in (3, 6, 7) for what in ("eval", "save")]
+    records, _ = read_log(tmp_path / "log.jsonl")
+    found = [record for record in records if record["event"] == "eval"]
+    assert [record["epoch"] for record in found] == [1.0, 2.0, 2.4]
+    assert all(0 <= record["machine"]["seconds"] <= record["machine"]["elapsed_seconds"] for record in found)
+
+
 def test_what_is_due_is_done_and_the_end_has_everything(tmp_path: Path) -> None:
     loop = make_loop(tmp_path, tiny_model("llama", "causal_lm"), 5, save_steps=2, eval_steps=3, logging_steps=4)
     done: list[tuple[str, int]] = []

@@ -101,6 +101,7 @@ def comparison_lines(made: Comparison) -> list[str]:
     files = {
         "page": made.page,
         "plot": made.curves,
+        "epochs": made.epochs,
         "subspaces": made.subspace,
         "summary": made.summary,
         "every number": made.tidy,

@@ -130,6 +130,7 @@ def _trackers(value: Any) -> Any:
     return names
 
 
+_EVERY_EPOCH = {"epoch": "epoch"}
 _SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
 _OPTIMIZERS = {
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf"), "adamw"),
@@ -209,7 +210,10 @@ CARRIED: dict[str, tuple[str, Convert]] = {
     "fp16": ("training.mixed_precision", _switch("fp16")),
     "disable_gradient_checkpointing": ("training.gradient_checkpointing", lambda value: not _flag(value)),
     "eval_steps": ("training.eval_steps", _positive),
+    "eval_strategy": ("training.eval_steps", _choice(_EVERY_EPOCH, "eval_steps alone says when to evaluate")),
+    "evaluation_strategy": ("training.eval_steps", _choice(_EVERY_EPOCH, "eval_steps alone says when to evaluate")),
     "save_steps": ("training.save_steps", _positive),
+    "save_strategy": ("training.save_steps", _choice(_EVERY_EPOCH, "save_steps alone says when to save")),
     "save_total_limit": ("training.save_total_limit", _kept),
     "logging_steps": ("training.logging_steps", _positive),
     "load_best_model_at_end": ("training.load_best_at_end", _switch(True)),
@@ -283,9 +287,6 @@ REASONS: dict[str, str] = {
     "save_only_model": "checkpoints always hold all that an exact resume needs",
     "trust_remote_code": "no code of a model repository is ever run",
     "eval_dataset": "name a file or a split of data.source under data.validation",
-    "eval_strategy": "eval_steps alone says when to evaluate",
-    "evaluation_strategy": "eval_steps alone says when to evaluate",
-    "save_strategy": "save_steps alone says when to save",
     "logging_strategy": "logging_steps alone says when to log",
     "quantization_method": "bitsandbytes is used",
     "quantization_type": "4-bit weights are nf4",

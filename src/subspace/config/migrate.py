@@ -230,7 +230,8 @@ class _Work:
         """Take back what needs held-out rows or evaluations where none were carried."""
         training = self.recipe.get("training", {})
         if not self.recipe["data"].get("validation_fraction"):
-            self._take_back("eval_steps", "no validation rows were carried; set data.validation")
+            for key in ("eval_steps", "eval_strategy", "evaluation_strategy"):
+                self._take_back(key, "no validation rows were carried; set data.validation")
         if "eval_steps" not in training:
             for key in ("load_best_model_at_end", "early_stopping_steps"):
                 self._take_back(key, "training.eval_steps was not carried")

@@ -134,6 +134,7 @@ class Execution:
         accelerator = new_accelerator(self.config, self.device)
         monitor = MachineMonitor(torch.device(self.device).type)
         model = self._model(plan, data, total_steps, restoring=found is not None)
+        monitor.note_loaded()
         optimizer = self.method.optimizer(model, self.config.optimizer_settings())
         schedule = Schedule(self.config.training, optimizer, total_steps)
         snapshots = Snapshots(
@@ -272,6 +273,32 @@ class Execution:
         seconds, peak = monitor.elapsed_seconds, monitor.peak_bytes() - monitor.baseline_bytes
         self._phase("export")
         export_result(self.config, self.method, model, data.tokenizer, folder.layout)
+        metrics = self._scores(folder, data, model)
+        summary = {
+            "metrics": metrics,
+            "planned_steps": plan.batch.steps,
+            "steps": progress.step,
+            "skipped_steps": progress.num_skipped,
+            "stopped_early": progress.stopped_early,
+            "best_step": progress.best_step,
+            "best_loss": progress.best_loss,
+            "num_tokens": progress.num_tokens,
+            "trained_parameters": plan.trained_parameters,
+            "num_parameters": plan.num_parameters,
+            "planned_peak_bytes": plan.peak_bytes,
+            "loaded_bytes": monitor.loaded_bytes,
+            "measured_peak_bytes": peak,
+            "forecast_seconds": self.clock.forecast_seconds(),
+            "seconds": round(seconds, 3),
+            "seconds_per_step": round(seconds / max(progress.step, 1), 6),
+        }
+        folder.log.write("run_end", step=progress.step, outcome="finished", machine=monitor.snapshot())
+        folder.layout.card.write_text(model_card(self.config, summary), encoding="utf-8")
+        folder.finish(summary)
+        return RunResult(folder.layout.folder, metrics, summary)
+
+    def _scores(self, folder: RunFolder, data: RunData, model: nn.Module) -> dict[str, float]:
+        """Score the validation rows, if there are any, and keep what the model answered."""
         metrics: dict[str, float] = {}
         if data.validation is not None:
             self._phase("evaluate")
@@ -285,30 +312,10 @@ class Execution:
                 progress=self._told("evaluate"),
                 chunk_tokens=self.config.training.loss_chunk_tokens,
             )
-            metrics = scores.metrics
+            metrics = dict(scores.metrics)
             folder.write_predictions("validation", scores.items)
         folder.write_metrics({"validation": metrics})
-        summary = {
-            "metrics": metrics,
-            "planned_steps": plan.batch.steps,
-            "steps": progress.step,
-            "skipped_steps": progress.num_skipped,
-            "stopped_early": progress.stopped_early,
-            "best_step": progress.best_step,
-            "best_loss": progress.best_loss,
-            "num_tokens": progress.num_tokens,
-            "trained_parameters": plan.trained_parameters,
-            "num_parameters": plan.num_parameters,
-            "planned_peak_bytes": plan.peak_bytes,
-            "measured_peak_bytes": peak,
-            "forecast_seconds": self.clock.forecast_seconds(),
-            "seconds": round(seconds, 3),
-            "seconds_per_step": round(seconds / max(progress.step, 1), 6),
-        }
-        folder.log.write("run_end", step=progress.step, outcome="finished", machine=monitor.snapshot())
-        folder.layout.card.write_text(model_card(self.config, summary), encoding="utf-8")
-        folder.finish(summary)
-        return RunResult(folder.layout.folder, metrics, summary)
+        return metrics
 
     def _log_start(self, folder: RunFolder, plan: Plan, monitor: MachineMonitor) -> None:
         folder.log.write(

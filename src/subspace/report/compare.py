@@ -13,7 +13,7 @@ from subspace.report.page.verdict import lines, title, warnings
 from subspace.report.record import RunRecord
 from subspace.report.study import Study, study_of
 from subspace.report.subspace_pictures import energy_picture, subspace_curves
-from subspace.report.tables import summary_rows, write_refreshes, write_summary, write_tidy
+from subspace.report.tables import summary_rows, write_epochs, write_refreshes, write_summary, write_tidy
 from subspace.report.verdict_pictures import forest_picture, pareto_picture, search_picture
 from subspace.report.verdict_tables import write_verdict_tables
 from subspace.report.words.phrase import plain
@@ -36,6 +36,7 @@ class Comparison:
         subspace: The figures of refreshes as PNG; None if no run has logged any.
         energy: Captured energy weight by weight as PNG; None if no run has logged it.
         refreshes: The figures of refreshes weight by weight, as CSV; None if no run has logged any.
+        epochs: Validation loss and time of every epoch, as CSV; None if no run has taken the loss at the end of one.
         notes: What was missing or ignored, run by run.
     """
 
@@ -47,6 +48,7 @@ class Comparison:
     subspace: Path | None
     energy: Path | None
     refreshes: Path | None
+    epochs: Path | None
     notes: tuple[str, ...]
 
     @property
@@ -112,6 +114,7 @@ def compare(
         further.get("subspace"),
         further.get("energy"),
         further.get("refreshes"),
+        further.get("epochs"),
         notes,
     )
 
@@ -135,6 +138,7 @@ def _further(study: Study, out: Path, language: str) -> dict[str, Path]:
         "subspace": out / "subspace.png",
         "energy": out / "captured_energy.png",
         "refreshes": out / "refreshes.csv",
+        "epochs": out / "epochs.csv",
     }
     written = {
         "forest": forest_picture(study, paths["forest"], language=language),
@@ -144,9 +148,12 @@ def _further(study: Study, out: Path, language: str) -> dict[str, Path]:
         "subspace": subspace_curves(records, paths["subspace"], language=language),
         "energy": energy_picture(records, paths["energy"], language=language),
         "refreshes": any(record.refreshes for record in records),
+        "epochs": any(record.epochs for record in records),
     }
     if written["curves"]:
         loss_curves(records, paths["curves"], language=language)
     if written["refreshes"]:
         write_refreshes(records, paths["refreshes"])
+    if written["epochs"]:
+        write_epochs(records, paths["epochs"])
     return {key: path for key, path in paths.items() if written[key]}

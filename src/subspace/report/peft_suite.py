@@ -182,6 +182,14 @@ def _experiment(record: RunRecord) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', record.method) or 'unknown'}/{name}"
 
 
+def _eval_steps(record: RunRecord) -> int | None:
+    """Return the steps between evaluations, those of an epoch where each epoch has one."""
+    every = dig(record.config, "training", "eval_steps")
+    if every == "epoch":
+        return record.epochs[0].step if record.epochs else None
+    return every if isinstance(every, int) else None
+
+
 def _train_config(record: RunRecord) -> dict[str, Any]:
     config = record.config
     training = mapping(config.get("training"))
@@ -192,7 +200,7 @@ def _train_config(record: RunRecord) -> dict[str, Any]:
         "batch_size": batch_of(record),
         "batch_size_eval": training.get("per_device_eval_batch_size"),
         "max_steps": record.total_steps or record.last_step,
-        "eval_steps": training.get("eval_steps"),
+        "eval_steps": _eval_steps(record),
         "compile": False,
         "use_gc": bool(training.get("gradient_checkpointing", False)),
         "query_template": dig(config, "data", "prompt_template"),

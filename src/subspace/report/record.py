@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from subspace.report.epochs import Epoch, read_epochs
 from subspace.report.refreshes import Refresh, read_refreshes
 from subspace.report.values import dig, number
 
@@ -98,6 +99,11 @@ class RunRecord:
         return _whole(self._summary.get("measured_peak_bytes"))
 
     @property
+    def loaded_bytes(self) -> int | None:
+        """What the loaded model with its adapters held before the first step."""
+        return _whole(self._summary.get("loaded_bytes"))
+
+    @property
     def num_tokens(self) -> int | None:
         """Input tokens that were trained on."""
         logged = (number(record.get("num_tokens")) for record in reversed(self.log) if record.get("event") == "step")
@@ -169,6 +175,11 @@ class RunRecord:
             if isinstance(event, str):
                 found.setdefault(event, []).append(record)
         return found
+
+    @cached_property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """The epochs after which the validation loss was taken."""
+        return tuple(read_epochs(self.log))
 
     @cached_property
     def refreshes(self) -> tuple[Refresh, ...]:

@@ -27,6 +27,7 @@ __all__ = [
     "summary_table",
     "tidy_rows",
     "write_csv",
+    "write_epochs",
     "write_refreshes",
     "write_summary",
     "write_tidy",
@@ -38,6 +39,7 @@ LOWER_IS_BETTER = frozenset(
 _PREFERRED = ("exact_match", "accuracy", "f1", "rougeL", "perplexity", "loss")
 _TIDY = ("run", "method", "model", "seed", "step", "metric", "value")
 _REFRESHES = ("run", "method", "model", "seed", "step", "weight", "metric", "value")
+_EPOCHS = ("run", "method", "model", "seed", "number", "step", "loss", "seconds")
 _NOT_MEASURED = frozenset({"schema", "event", "step", "split", "machine"})
 
 
@@ -58,6 +60,7 @@ class SummaryRow:
     train_loss: float | None
     best_validation_loss: float | None
     trained_parameters: int | None
+    loaded_bytes: int | None
     planned_peak_bytes: int | None
     measured_peak_bytes: int | None
     seconds: float | None
@@ -98,6 +101,7 @@ def _summary_row(record: RunRecord, metric: str | None) -> SummaryRow:
         train_loss=losses[-1] if losses else None,
         best_validation_loss=min(validation, default=None),
         trained_parameters=record.trained_parameters,
+        loaded_bytes=record.loaded_bytes,
         planned_peak_bytes=record.planned_peak_bytes,
         measured_peak_bytes=record.measured_peak_bytes,
         seconds=record.seconds,
@@ -163,6 +167,16 @@ def write_refreshes(records: Iterable[RunRecord], path: Path) -> None:
     """
     runs = ((_run(record), record.refreshes) for record in records)
     write_csv(path, _REFRESHES, ({**run, **row} for run, found in runs for row in weight_rows(found)))
+
+
+def write_epochs(records: Iterable[RunRecord], path: Path) -> None:
+    """Write validation loss and seconds of every epoch of every run as CSV.
+
+    Raises:
+        ResourceError: E-RES-002 if the disk refuses.
+    """
+    rows = ({**_run(record), **asdict(epoch)} for record in records for epoch in record.epochs)
+    write_csv(path, _EPOCHS, rows)
 
 
 def write_tidy(records: Iterable[RunRecord], path: Path) -> None:

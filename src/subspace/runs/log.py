@@ -56,6 +56,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     },
     "eval": {
         "step": _STEP,
+        "epoch": "passes over the training rows, a fraction",
         "split": "text: which rows",
         "loss": "mean loss on them",
         "num_targets": "targets that the mean is over",
@@ -73,6 +74,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
     "machine": {
         "time": "text: wall clock, ISO 8601, UTC",
         "elapsed_seconds": "seconds of training, those of earlier attempts up to their last kept record included",
+        "seconds": "what an evaluation took",
         "tokens_per_second": "input tokens per second since the last record",
         "rss_bytes": "resident memory of the process",
         "allocated_bytes": "CUDA: held by tensors",

@@ -13,6 +13,7 @@ from subspace.core.seeding import MAX_SEED
 __all__ = ["TrainingConfig"]
 
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Every = Annotated[int, Field(ge=1)] | Literal["epoch"]
 
 
 class TrainingConfig(Section):
@@ -78,16 +79,16 @@ class TrainingConfig(Section):
     """Recompute activations in the backward pass (non-reentrant)."""
     loss_chunk_tokens: int | None = Field(default=None, ge=1)
     """Positions whose logits exist at one moment, so that the logits never exist whole; absent: all of them."""
-    eval_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps between evaluations of the loss on the validation rows."""
+    eval_steps: Every | None = None
+    """Optimizer steps between evaluations of the loss on the validation rows; `epoch`: one after every epoch."""
     per_device_eval_batch_size: int = Field(default=16, ge=1)
     """Rows in an evaluation batch."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """Evaluations without a better loss after which the run ends."""
     load_best_at_end: bool = False
     """Keep the trained values with the lowest validation loss instead of the last ones."""
-    save_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps between checkpoints; absent: one at the end."""
+    save_steps: Every | None = None
+    """Optimizer steps between checkpoints; `epoch`: one after every epoch; absent: one at the end."""
     save_total_limit: int = Field(default=2, ge=2)
     """Complete checkpoints that are kept."""
     logging_steps: int = Field(default=1, ge=1)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -190,6 +190,7 @@ class Loop:
         """Log, evaluate and save where the step count says so."""
         progress, config = self.progress, self.config
         last = progress.step == self.total_steps
+        to_evaluate, to_save = (last or self._is_due(every) for every in (config.eval_steps, config.save_steps))
         if math.isfinite(record["loss"]):
             progress.window_loss += record["loss"]
             progress.window_steps += 1
@@ -198,18 +199,25 @@ class Loop:
             progress.window_loss, progress.window_steps = 0.0, 0
             self._write_step(record)
         self._tell("on_step", progress.step, record["loss"])
-        if self.evaluate is not None and config.eval_steps and (progress.step % config.eval_steps == 0 or last):
+        if self.evaluate is not None and config.eval_steps and to_evaluate:
             self._evaluate()
-        if last or progress.stopped_early or (config.save_steps and progress.step % config.save_steps == 0):
+        if to_save or progress.stopped_early:
             self._write("checkpoint", {"step": progress.step})
             self.save(progress)
         if self.after_step is not None:
             self.after_step(progress.step)
 
+    def _is_due(self, every: int | Literal["epoch"] | None) -> bool:
+        """Return whether the step that was done is one of every so many, or the last of its epoch."""
+        if every == "epoch":
+            return self.progress.batch == 0
+        return every is not None and self.progress.step % every == 0
+
     def _evaluate(self) -> None:
         assert self.evaluate is not None
-        progress = self.progress
+        progress, begun = self.progress, self.monitor.elapsed_seconds
         fields = self.evaluate()
+        machine = self.monitor.moment() | {"seconds": round(self.monitor.elapsed_seconds - begun, 3)}
         self.model.train()
         if progress.best_loss is None or fields["loss"] < progress.best_loss:
             progress.best_loss, progress.best_step, progress.num_worse = fields["loss"], progress.step, 0
@@ -219,7 +227,8 @@ class Loop:
             progress.num_worse += 1
         patience = self.config.early_stopping_patience
         progress.stopped_early = patience is not None and progress.num_worse >= patience
-        self._write("eval", {"step": progress.step, "split": "validation", **fields})
+        where = {"step": progress.step, "epoch": self._epoch, "split": "validation"}
+        self._write("eval", {**where, **fields, "machine": machine})
 
     def _next_batches(self) -> tuple[int, int, list[Mapping[str, Tensor]]]:
         """Return the cursor after the next step, as (epoch, batch), and the step's micro-batches.
@@ -233,16 +242,20 @@ class Loop:
 
     def _write_step(self, record: dict[str, Any]) -> None:
         progress = self.progress
-        epoch = progress.epoch + progress.batch / self.num_batches
         fields = {
             "step": progress.step,
-            "epoch": round(epoch, 6),
+            "epoch": self._epoch,
             **record,
             "num_tokens": progress.num_tokens,
             "num_targets": progress.num_targets,
             "machine": self.monitor.snapshot(),
         }
         self._write("step", fields)
+
+    @property
+    def _epoch(self) -> float:
+        """Passes over the training rows."""
+        return round(self.progress.epoch + self.progress.batch / self.num_batches, 6)
 
     def _write(self, event: str, fields: dict[str, Any]) -> None:
         self.log.write(event, **fields)

@@ -41,13 +41,13 @@ class MachineMonitor:
         _return_free_memory()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK)
-        self.baseline_bytes = resident_bytes()
-        self._seen_peak = self.baseline_bytes
+        self.loaded_bytes: int | None = None
+        self._seen_peak = resident_bytes()
         if self._cuda:
             import torch
 
             torch.cuda.reset_peak_memory_stats()
-            self.baseline_bytes = torch.cuda.memory_allocated()
+        self.baseline_bytes = self._held_bytes()
 
     @property
     def elapsed_seconds(self) -> float:
@@ -68,6 +68,10 @@ class MachineMonitor:
         self._tokens = 0
         self._window = (self._start, 0)
 
+    def note_loaded(self) -> None:
+        """Keep what is held now, above the baseline, as that of the loaded model."""
+        self.loaded_bytes = self._held_bytes() - self.baseline_bytes
+
     def peak_bytes(self) -> int:
         """Return the peak since the monitor was made."""
         if self._cuda:
@@ -76,6 +80,21 @@ class MachineMonitor:
             return int(torch.cuda.max_memory_allocated())
         return max(self._seen_peak, _kernel_peak_bytes(), resident_bytes())
 
+    def _held_bytes(self) -> int:
+        if self._cuda:
+            import torch
+
+            return int(torch.cuda.memory_allocated())
+        return resident_bytes()
+
+    def moment(self) -> dict[str, Any]:
+        """Return the fields of a log record that say when it was written."""
+        return self._moment(time.monotonic())
+
+    def _moment(self, now: float) -> dict[str, Any]:
+        time_of_day = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return {"time": time_of_day, "elapsed_seconds": round(self._earlier_seconds + now - self._start, 3)}
+
     def snapshot(self) -> dict[str, Any]:
         """Return the fields of a log record that differ between identical runs."""
         now = time.monotonic()
@@ -83,9 +102,7 @@ class MachineMonitor:
         self._window = (now, self._tokens)
         rss = resident_bytes()
         self._seen_peak = max(self._seen_peak, rss)
-        record: dict[str, Any] = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "elapsed_seconds": round(self._earlier_seconds + now - self._start, 3),
+        record = self._moment(now) | {
             "tokens_per_second": round((self._tokens - tokens) / max(now - since, 1e-9), 1),
             "rss_bytes": rss,
         }

@@ -11,6 +11,7 @@ from subspace.core.errors import DataError
 from subspace.report.page.cost import fronts, memory
 from subspace.report.page.curves import curves, microscope
 from subspace.report.page.disagreement import items
+from subspace.report.page.epochs import epochs
 from subspace.report.page.gates import gates
 from subspace.report.page.provenance import provenance
 from subspace.report.page.ranking import differences, ranking
@@ -53,6 +54,7 @@ def write_page(study: Study, path: Path, *, files: Mapping[str, str] | None = No
         differences(study, language),
         gates(study),
         curves(study, language),
+        epochs(study),
         fronts(study, language),
         memory(study, language),
         sensitivity(study, language),

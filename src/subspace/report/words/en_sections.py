@@ -93,6 +93,14 @@ SECTIONS: Mapping[str, str] = {
     "steps_axis": "optimizer steps",
     "smoothed_note": "faint: as logged, strong: smoothed",
     "band_note": "line: mean of seeds, band: lowest to highest",
+    "epochs": "Epoch by epoch",
+    "epochs_note": (
+        "Validation loss at the end of an epoch, mean of seeds. Time: of an epoch's training, evaluation left out. "
+        "Memory: what the loaded model holds before the first step, and the peak of training."
+    ),
+    "epoch_head": "Epoch {number}",
+    "epoch_time": "Time per epoch",
+    "memory_loaded": "Loaded",
     "pareto": "Score against cost",
     "pareto_note": "On the dashed line lies what no other method beats in both.",
     "cost_memory": "Peak memory",
@@ -189,6 +197,7 @@ SECTIONS: Mapping[str, str] = {
     "file_curves": "the curves as a picture",
     "file_subspace": "what the subspaces did, as a picture",
     "file_energy": "captured energy weight by weight, as a picture",
+    "file_epochs": "validation loss and time of every epoch",
     "file_refreshes": "every refresh, weight by weight",
     "footer": "Made by subspace {version} from the run folders alone; it can be made again at any time.",
     # The subspace

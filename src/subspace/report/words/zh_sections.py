@@ -87,6 +87,14 @@ SECTIONS: Mapping[str, str] = {
     "steps_axis": "优化器步数",
     "smoothed_note": "浅色：原始记录；深色：平滑后",
     "band_note": "线：种子均值；色带：最低至最高",
+    "epochs": "逐轮对比",
+    "epochs_note": (
+        "每轮（epoch）结束时的验证损失，取种子均值。时间：一轮训练的用时，不含评估。"
+        "内存：首步之前已加载模型所占用的内存，以及训练峰值。"
+    ),
+    "epoch_head": "第 {number} 轮",
+    "epoch_time": "每轮用时",
+    "memory_loaded": "加载后内存",
     "pareto": "得分与开销",
     "pareto_note": "虚线为帕累托前沿：其上的方法没有在得分和开销两方面都被其他方法超过。",
     "cost_memory": "峰值内存",
@@ -178,6 +186,7 @@ SECTIONS: Mapping[str, str] = {
     "file_curves": "损失曲线图",
     "file_subspace": "子空间变化图",
     "file_energy": "逐权重捕获能量图",
+    "file_epochs": "每一轮的验证损失与用时",
     "file_refreshes": "逐权重的每次基更新",
     "footer": "由 subspace {version} 仅根据运行目录生成；可随时重新生成。",
     # 子空间
