@@ -32,7 +32,7 @@ from subspace.linalg.norms import wide_norm
 from subspace.optim import Apollo, FiraAdamW, Flora, GaLoreAdamW, channelwise, residual, slots, together
 from subspace.optim.slots import bundle_size
 from subspace.projection.basis import find_bases
-from subspace.projection.geometry import Basis, Geometry, geometry_of
+from subspace.projection.geometry import Basis, Geometry
 
 SHAPES = {
     "qwen2-0.5b": [(896, 896), (128, 896), (128, 896), (896, 896), (4864, 896), (4864, 896), (896, 4864)],
@@ -54,6 +54,11 @@ def gradient(m: int, n: int, seed: int) -> Tensor:
     left = torch.randn(m, rank, generator=generator)
     right = torch.randn(rank, n, generator=generator) / torch.arange(1, rank + 1)[:, None] ** 0.7
     return left @ right * 1e-3
+
+
+def projected(gradient: Tensor, rank: int) -> Geometry | None:
+    """Return how GaLore projects a gradient of this shape; None if it does not."""
+    return GaLoreAdamW.geometry(tuple(gradient.shape), rank, GaLoreAdamW.built_in)
 
 
 class Arm:
@@ -78,9 +83,8 @@ class Floor:
         low: list[nn.Parameter] = []
         for value in gradients:
             weight = torch.randn_like(value) * 0.02
-            geometry = geometry_of(tuple(value.shape), rank, "shorter")
-            assert geometry is not None
-            if not geometry.saves():
+            geometry = projected(value, rank)
+            if geometry is None:
                 plain = nn.Parameter(weight)
                 plain.grad = value
                 low.append(plain)
@@ -163,9 +167,8 @@ def refreshes(gradients: list[Tensor], rank: int, repeats: int) -> dict[str, flo
     """Return the seconds that finding the bases of all matrices takes, by how they are found."""
     by_geometry: dict[Geometry, list[Tensor]] = {}
     for value in gradients:
-        geometry = geometry_of(tuple(value.shape), rank, "shorter")
-        assert geometry is not None
-        if geometry.saves():
+        geometry = projected(value, rank)
+        if geometry is not None:
             by_geometry.setdefault(geometry, []).append(value)
     taken: dict[str, list[float]] = {}
     before = {

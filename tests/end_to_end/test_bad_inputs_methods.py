@@ -106,7 +106,7 @@ TORCH_FREE = [
     Case("apollo", ["moments: transport"], [f"{LEFT}moments: ", "method apollo: "]),
     Case("apollo_mini", ["refresh: adaptive"], [f"{LEFT}refresh: ", "method apollo_mini: "]),
     Case("flora", ["basis: svd"], [f"{LEFT}basis: ", "its projection is random"]),
-    Case("flora", ["preset: fast"], [f"{LEFT}preset: basis warm with method flora"]),
+    Case("qgalore", ["fidelity: reference"], [f"{LEFT}fidelity: ", "another library"]),
     Case("sophia", ["update: in_backward"], [f"{LEFT}update: ", "second backward pass"]),
     Case("sophia", training="loss_chunk_tokens: 8", said=[f"{RECIPE}:6:training.loss_chunk_tokens: ", "whole logits"]),
     # Read by nobody

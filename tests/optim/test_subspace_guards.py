@@ -183,3 +183,15 @@ def test_a_basis_that_was_kept_makes_no_interval_longer() -> None:
         weight.grad = torch.zeros(16, 12) if step == 2 else torch.randn(16, 12)
         optimizer.step()
     assert optimizer.state[weight]["interval"] == 2
+    assert optimizer.state[weight]["overlaps"].tolist() == [-1.0] * 5
+
+
+def test_a_basis_that_is_found_again_makes_an_interval_longer() -> None:
+    """The same gradient at every step: the new basis is the old one to the bit, and that is a sign of steadiness."""
+    weight = nn.Parameter(torch.randn(16, 12))
+    gradient = torch.randn(16, 12)
+    optimizer = GaLoreAdamW([weight], rank=3, refresh_interval=2, refresh="adaptive")
+    for _ in range(12):
+        weight.grad = gradient.clone()
+        optimizer.step()
+    assert optimizer.state[weight]["interval"] > 2

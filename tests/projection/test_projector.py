@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -82,16 +80,6 @@ def test_a_stack_is_its_matrices(geometry: Geometry) -> None:
         single = Projector(geometry.side, *bases)
         one, its_low = (gradient, low) if gradient.ndim == 2 else (gradient[place], low[place])
         torch.testing.assert_close(single.project(one), its_low, atol=1e-5, rtol=0)
-
-
-@given(geometries(), st.integers(1, 3), st.booleans())
-@settings(max_examples=100, deadline=None)
-def test_saves_counts_what_is_kept(geometry: Geometry, num_moments: int, stores_basis: bool) -> None:
-    whole = num_moments * math.prod(geometry.matrix_shape)
-    kept = num_moments * math.prod(geometry.low_shape)
-    kept += sum(math.prod(shape) for shape in geometry.basis_shapes.values()) if stores_basis else 0
-    reduced = geometry.rank < min(geometry.m, geometry.n)
-    assert geometry.saves(num_moments, stores_basis) == (reduced and kept < whole)
 
 
 def test_sides_of_tall_wide_and_square() -> None:

@@ -42,11 +42,13 @@ def test_every_weight_has_its_turn_once_an_interval(interval: int, phase: int) -
 
 
 def test_an_adaptive_interval_doubles_up_to_a_limit_and_falls_back() -> None:
-    interval, seen = 10, []
-    for overlap in (0.4, 0.9, 1.0, 0.39, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
-        interval = next_interval(interval, 10, overlap)
+    interval, seen, overlaps = 10, [], []
+    for overlap in (0.4, 0.4, 0.4, 0.4, 0.4, 0.3, 0.6, 1.0, 1.0, 1.0, 1.0, 1.0):
+        overlaps = [*overlaps, overlap][-5:]
+        interval = next_interval(interval, 10, overlaps)
         seen.append(interval)
-    assert seen == [20, 40, 80, 10, 20, 40, 80, 160, 320, 320, 320]
+    # the mean of the first five is 0.4, that of the next five 0.38
+    assert seen == [10, 10, 10, 10, 20, 10, 20, 40, 80, 160, 320, 320]
 
 
 def gradients(shape: tuple[int, ...], count: int, seed: int = 0) -> list[torch.Tensor]:

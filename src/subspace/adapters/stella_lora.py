@@ -19,17 +19,24 @@ from torch import Tensor, nn
 from subspace.adapters.peft_bridge import read_matching_adapter, task_type, write_adapter
 from subspace.adapters.specs import ADAPTER
 from subspace.adapters.stella import stella_layers, trained_heads
+from subspace.runs.durable import disk_errors
 
 __all__ = ["continue_stella", "export_stella"]
 
 
-def export_stella(model: nn.Module, folder: Path) -> None:
+def export_stella(model: nn.Module, folder: str | Path) -> None:
     """Write the folder of a plain LoRA adapter that PEFT loads: A = V^T, B = U S, same rank and alpha.
 
     Args:
         model: What `add_stella` changed.
-        folder: An existing folder.
+        folder: Made if absent.
+
+    Raises:
+        ResourceError: E-RES-002 if it cannot be written.
     """
+    folder = Path(folder)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_adapter(folder, _lora_tensors(model), _lora_config(model))
 
 

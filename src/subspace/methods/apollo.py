@@ -34,7 +34,8 @@ DIFFERS = (
     "generator with the official succession of seeds.",
     "The projection is never kept; the official code keeps it, although its memory figures count the seed alone.",
     "Weight decay is decoupled and comes before the update; fidelity reference decays after it.",
-    "eps is added after bias correction, as in torch; fidelity reference adds it before.",
+    "eps is added after bias correction, as in torch; fidelity reference adds it before. The official "
+    "default is 1e-6, which a recipe asks for by training.adam_epsilon.",
     "A random projection is not kept, so that the microscope has nothing to log; with another basis it has.",
 )
 

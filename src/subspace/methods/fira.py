@@ -63,7 +63,8 @@ class Fira(ProjectedMethod):
             "scale acts on both parts, as in the paper's algorithm; fidelity reference leaves the outer part unscaled "
             "and takes it as G - scale P R, as the official code does.",
             "Weight decay is decoupled and comes before the update; fidelity reference decays after it.",
-            "eps is added after bias correction, as in torch; fidelity reference adds it before.",
+            "eps is added after bias correction, as in torch; fidelity reference adds it before. The official "
+            "default is 1e-6, which a recipe asks for by training.adam_epsilon.",
             "A weight on which the rank saves no memory gets plain AdamW; fidelity reference projects it all the same.",
             "The official fine-tuning script trains LoRA factors with it: that is target adapter.",
         ),

@@ -75,7 +75,8 @@ class GaLore(ProjectedMethod):
         refuses=(*SHARED_REFUSALS, *_ADAMW, *_ADAFACTOR),
         differs=(
             "Weight decay is decoupled and comes before the update, as in AdamW; fidelity reference decays after it.",
-            "eps is added after bias correction, as in torch; fidelity reference adds it before.",
+            "eps is added after bias correction, as in torch; fidelity reference adds it before. The official "
+            "default is 1e-6, which a recipe asks for by training.adam_epsilon.",
             "A weight on which the rank saves no memory gets plain AdamW; fidelity reference projects it all the same.",
             "A gradient that is not finite, or zero, leaves the basis as it is.",
             "rule adafactor reads training.adam_beta1 as its momentum, and neither adam_beta2 nor adam_epsilon.",

@@ -126,7 +126,8 @@ class ProjectionConfig(TargetConfig):
     adapter_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """With `target: adapter`: share of its inputs that is dropped."""
     preset: Preset | None = None
-    """`paper`, `fast` (warm, staggered refreshes) or `small` (the same, moments of 8 bits), in place of the options."""
+    """`paper`, `fast` (warm, staggered refreshes) or `small` (the same, moments of 8 bits), in place of the options;
+    projections that are drawn and intervals that adapt stay what they are."""
     side: Literal["shorter", "longer", "left", "right", "both"] | None = None
     """Dimension in which the basis lives; absent: the shorter one."""
     basis: Literal["svd", "gram", "randomized", "warm", "random"] | None = None

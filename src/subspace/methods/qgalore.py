@@ -54,11 +54,12 @@ class QGaLore(ProjectedMethod):
         cost="m n trained numbers; state m' r / 2 + 2 n' r bytes and their scales; decompositions grow rare",
         refuses=(*SHARED_REFUSALS, *optimizer_refusals("QuantizedProjectedAdamW")),
         differs=(
-            "Laziness is decided by the overlap of whole subspaces, which knows no signs, not by the cosine of first "
-            "vectors, whose arbitrary sign blocks it.",
+            "Laziness is decided by the mean overlap of whole subspaces at the last five refreshes, which knows no "
+            "signs, not by the cosine of first vectors, whose arbitrary sign blocks it.",
             "An interval grows to 32 times the given one at most, and falls back when the basis moves again.",
             "Codes of 4 bits are packed two to a byte; the official code spends a byte on each.",
             "Moments are coded by a curve in place of a table, and rounded at random, so that slow averages move.",
+            "There is no fidelity reference: the official moments are rounded in the kernels of another library.",
             "Weights stay as they are stored unless model.trained_weights says int8.",
         ),
     )

@@ -27,6 +27,7 @@ from torch import Tensor
 from subspace.core.errors import ConfigError
 from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.groups import refuse_arguments
 from subspace.optim.lowbit import add_moments, narrow, read_moment, write_moment
 from subspace.optim.settings import ProjectionSettings
 from subspace.optim.slots import Bundle, Group, Plain
@@ -141,15 +142,16 @@ class ProjectedAdafactor(SubspaceOptimizer):
     """
 
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings(scale=0.25)
+    num_moments: ClassVar[int] = 1
     explained_by: ClassVar[tuple[type, ...]] = (AdafactorRule,)
 
     def __init__(
         self,
         params: Iterable[Any],
         lr: float | None = None,
+        *,
         eps: tuple[float, float] = (1e-30, 1e-3),
         weight_decay: float = 0.0,
-        *,
         clip_threshold: float = 1.0,
         decay_rate: float = -0.8,
         beta1: float | None = None,
@@ -158,6 +160,7 @@ class ProjectedAdafactor(SubspaceOptimizer):
         warmup_init: bool = False,
         **options: Any,
     ) -> None:
+        refuse_arguments(options, betas="Its momentum has one decay, beta1.")
         relative = lr is None if relative_step is None else relative_step
         self.rule = AdafactorRule(eps, clip_threshold, decay_rate, beta1, scale_parameter, relative, warmup_init)
         self.rule.check(lr)

@@ -84,7 +84,7 @@ class ChannelScaledAdamW(SubspaceOptimizer):
         params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        eps: float | None = None,
         weight_decay: float = 0.0,
         *,
         scaling: Literal["channel", "tensor"] | None = None,

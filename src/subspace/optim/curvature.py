@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from subspace.linalg.norms import wide_norm
 from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.groups import refuse_arguments
 from subspace.optim.lowbit import add_moments, read_part, write_part
 from subspace.optim.pieces import LARGEST_PIECE, pieces
 from subspace.optim.settings import ProjectionSettings
@@ -56,6 +57,7 @@ class CurvatureClipped(SubspaceOptimizer):
         weight_decay: float = 0.1,
         **options: Any,
     ) -> None:
+        refuse_arguments(options, eps="Its floor of 1e-15 is part of the rule; rho says how bold it is.")
         self.rho = rho
         super().__init__(params, lr, betas, 1e-15, weight_decay, **options)
 

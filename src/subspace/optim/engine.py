@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from subspace.core.errors import MethodError
 from subspace.optim import public_name
+from subspace.optim.bases import basis_specs
 from subspace.optim.described import describe
 from subspace.optim.groups import as_groups, check_group
 from subspace.optim.in_backward import BackwardUpdates
+from subspace.optim.lowbit import moment_specs
 from subspace.optim.plain import update_plains_
 from subspace.optim.projecting import ProjectingOptimizer
 from subspace.optim.refresher import Refresher
@@ -32,6 +34,7 @@ from subspace.projection.refresh import phase_of
 __all__ = ["SubspaceOptimizer"]
 
 _META = torch.device("meta")
+_EPS = 1e-8
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ProjectionSettings))
 
 
@@ -43,15 +46,15 @@ class SubspaceOptimizer(ProjectingOptimizer):
             keys of a group.
         lr: Learning rate.
         betas: Decays of the moments.
-        eps: Added to the root of the second moment.
+        eps: Added to the root of the second moment; None: 1e-8, with fidelity `reference` the official 1e-6.
         weight_decay: Decoupled.
         rank: Of the subspace, for parameters given without groups; those with one dimension stay plain.
         preset: paper, fast or small, in place of the options that it bundles.
         options: The fields of `ProjectionSettings`; None means the class's own default.
 
     Raises:
-        ConfigError: E-CFG-007, E-CFG-009, E-CFG-010 or E-CFG-014 for options that are unknown, wrong, or exclude each
-            other.
+        ConfigError: E-CFG-007, E-CFG-009, E-CFG-010, E-CFG-014 or E-CFG-016 for options or a rank that are unknown,
+            wrong, or exclude each other.
     """
 
     built_in: ClassVar[ProjectionSettings] = ProjectionSettings()
@@ -62,6 +65,10 @@ class SubspaceOptimizer(ProjectingOptimizer):
     """Rank of parameters given without groups and without a rank; 0: nothing is projected then; None: refuse."""
     plain_because: ClassVar[str] = "rank {rank} would keep more than it saves"
     """Why `geometry` is None for a matrix."""
+    num_moments: ClassVar[int] = 2
+    """Tensors of the (low-rank) gradient's shape that the state holds, which decides where projection saves memory."""
+    official_eps: ClassVar[float] = 1e-6
+    """What the official code adds by default."""
     explained_by: ClassVar[tuple[type, ...]] = ()
     """Classes whose docstrings explain arguments of `__init__`."""
 
@@ -74,7 +81,7 @@ class SubspaceOptimizer(ProjectingOptimizer):
         params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        eps: float | None = None,
         weight_decay: float = 0.0,
         *,
         rank: int | None = None,
@@ -85,7 +92,12 @@ class SubspaceOptimizer(ProjectingOptimizer):
         self.slots: dict[nn.Parameter, Slot] = {}
         self.refresher = self.refresher_class()
         self.begin()
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        defaults = {
+            "lr": lr,
+            "betas": tuple(betas) if isinstance(betas, list) else betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+        }
         super().__init__(as_groups(params, rank, self.default_rank), defaults)
 
     def __repr__(self) -> str:
@@ -110,9 +122,22 @@ class SubspaceOptimizer(ProjectingOptimizer):
         Official codes project whatever they are told to, and so does fidelity `reference`.
         """
         found = geometry_of(shape, rank, settings.side)
-        if found is None or settings.fidelity == "reference" or found.saves(stores_basis=cls.keeps_bases(settings)):
+        if found is None or settings.fidelity == "reference" or cls._saves(found, settings):
             return found
         return None
+
+    @classmethod
+    def _saves(cls, geometry: Geometry, settings: ProjectionSettings) -> bool:
+        """Return whether bases and low-rank moments take fewer bytes than whole moments of the same width."""
+        if geometry.rank >= min(geometry.m, geometry.n):
+            return False
+        bases = basis_specs("", geometry, settings.basis_bits) if cls.keeps_bases(settings) else ()
+        low, whole = (
+            moment_specs("", ("first", "second")[: cls.num_moments], shape, settings.state_bits)
+            for shape in (geometry.low_shape, geometry.matrix_shape)
+        )
+        kept, plain = (sum(spec.num_bytes for spec in specs) for specs in ((*bases, *low), whole))
+        return kept < plain
 
     # Groups
 
@@ -122,17 +147,19 @@ class SubspaceOptimizer(ProjectingOptimizer):
         given = used | {key: param_group[key] for key in (*_OPTIONS, "preset") if key in param_group}
         group = {key: value for key, value in param_group.items() if key not in given}
         super().add_param_group(group)
-        check_group(group)
+        check_group(group, (*_OPTIONS, "preset"))
         settings = projection_settings(self.settings, given, given.pop("preset", None), where="group")
         for kind in type(self).__mro__:  # what a class refuses, those derived from it refuse
             refuse(kind.__name__, settings)
         group["settings"] = dataclasses.asdict(settings)
+        if group["eps"] is None:
+            group["eps"] = self.official_eps if settings.fidelity == "reference" else _EPS
         first = len(self.slots)
         names = group.get("param_names") or [str(first + place) for place in range(len(group["params"]))]
         rank = group.get("rank")
         for name, parameter in zip(names, group["params"], strict=True):
             shape = tuple(parameter.shape)
-            geometry = None if rank is None else self.geometry(shape, int(rank), settings)
+            geometry = None if rank is None else self.geometry(shape, rank, settings)
             slot = Slot(parameter, name, settings, geometry, len(self.slots), len(self.param_groups) - 1)
             self.slots[parameter] = slot
             if settings.update == "in_backward":
@@ -147,6 +174,7 @@ class SubspaceOptimizer(ProjectingOptimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch types it twice
         """Update every parameter that has a gradient, or an accumulated projection of one."""
+        self.backward_updates.refuse_scaling()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -155,6 +183,11 @@ class SubspaceOptimizer(ProjectingOptimizer):
             self.step_slots([slot for slot in self.members(index) if slot.ready], index)
         self.backward_updates.forget()
         return loss
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether torch's loss scaler leaves gradients alone and lets `step` see that it is there."""
+        return any(slot.settings.update == "in_backward" for slot in self.slots.values())
 
     def members(self, group_index: int) -> list[Slot]:
         """Return the slots of a group, wherever it now stands among the groups.

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from subspace.config.foreign import SIDES
 from subspace.core.errors import ConfigError, MethodError
 
-__all__ = ["as_groups", "check_group", "decay_of", "decays", "groups_from_galore", "like_groups", "projected_groups"]
+__all__ = [
+    "as_groups",
+    "check_group",
+    "decay_of",
+    "decays",
+    "groups_from_galore",
+    "like_groups",
+    "projected_groups",
+    "refuse_arguments",
+]
 
 _MULTIPLIERS = frozenset({"ia3_l", "lora_E"})
 """Trained matrices with one row or column that scale something: decay would pull them to zero, not to simplicity."""
@@ -22,16 +32,23 @@ _KEYS = {"update_proj_gap": "refresh_interval", "alpha": "scale", "proj_type": "
 _BASES = {"random": "random", "svd": "svd"}
 _DROPPED = {"dim"}
 """The dimensions of a tensor are read from it."""
+_FIXED = {"quant_n_bit": 4, "quant_group_size": 256, "cos_threshold": 0.4, "gamma_proj": 2, "queue_size": 5}
+"""Q-GaLore's keys that are no options here, with the value that everybody gets."""
+_OWN_KEYS = ("lr", "betas", "eps", "weight_decay", "rank", "params")
+_MISSPELT = 0.8
+"""Likeness to an option from which on an unknown key is taken for one: a group may hold keys of its owner's."""
 
 
 def groups_from_galore(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return parameter groups in galore-torch's, fira's or apollo-torch's style as ours.
 
     `update_proj_gap` becomes `refresh_interval`, `proj_type` (std, reverse_std, left, right, full) `side`, `alpha`
-    `scale`, `proj` `basis`; APOLLO's `scale_type` is the optimizer's `scaling` and is refused here.
+    `scale`, `proj` `basis`, and Q-GaLore's `quant` bases of 4 bits; APOLLO's `scale_type` is the optimizer's `scaling`
+    and is refused here.
 
     Raises:
-        ConfigError: E-CFG-010 for an unknown `proj_type` or `proj`; E-CFG-014 for `scale_type`.
+        ConfigError: E-CFG-007 for a key that is a misspelt one; E-CFG-010 for an unknown `proj_type` or `proj`, or a
+            value of Q-GaLore's that is fixed here; E-CFG-014 for `scale_type`.
 
     >>> groups_from_galore([{"params": [], "rank": 4, "update_proj_gap": 50, "proj_type": "std"}])
     [{'params': [], 'rank': 4, 'refresh_interval': 50, 'side': 'shorter'}]
@@ -48,7 +65,15 @@ def _translated(group: dict[str, Any]) -> dict[str, Any]:
             action="Use Apollo(..., scaling='channel' or 'tensor') for all groups.",
         )
     translated: dict[str, Any] = {}
+    _refuse_misspelt(group, (*_KEYS, *_DROPPED, *_FIXED, "quant", *_OWN_KEYS))
     for key, value in group.items():
+        if key in _FIXED:
+            if value != _FIXED[key]:
+                raise ConfigError("E-CFG-010", where=key, found=repr(value), expected=f"{_FIXED[key]}, which is fixed")
+            continue
+        if key == "quant":
+            translated["basis_bits"] = 4 if value else 32
+            continue
         names = {"proj_type": SIDES, "proj": _BASES}.get(key)
         if names is not None and value not in names:
             raise ConfigError("E-CFG-010", where=key, found=repr(value), expected=f"one of {', '.join(names)}")
@@ -67,8 +92,18 @@ def as_groups(params: Iterable[Any], rank: int | None, default_rank: int | None)
 
     Raises:
         ConfigError: E-CFG-011 for parameters without any rank; E-CFG-014 if a rank stands beside groups, which have
-            their own.
+            their own; E-CFG-016 for a rank that is no positive integer.
+        MethodError: E-MTH-001 for a model in place of its parameters.
     """
+    if isinstance(params, nn.Module):
+        raise MethodError(
+            "E-MTH-001",
+            where="params",
+            found=f"a model, {type(params).__name__}",
+            expected="parameters",
+            action="Give model.parameters(), or model.named_parameters().",
+        )
+    _check_rank(rank)
     items = list(params)
     if any(isinstance(item, dict) for item in items):
         if rank is not None:
@@ -98,11 +133,16 @@ def as_groups(params: Iterable[Any], rank: int | None, default_rank: int | None)
     return [group for group in groups if group["params"]]
 
 
-def check_group(group: dict[str, Any]) -> None:
+def check_group(group: dict[str, Any], options: Sequence[str]) -> None:
     """Refuse what a group must not hold; its options are checked elsewhere.
 
+    Args:
+        group: Without the options.
+        options: Their names.
+
     Raises:
-        ConfigError: E-CFG-007 for keys of other packages, E-CFG-009 for a number out of range.
+        ConfigError: E-CFG-007 for keys of other packages or misspelt ones, E-CFG-009 for a number out of range,
+            E-CFG-010 for what is none, E-CFG-016 for a rank that is no positive integer.
         MethodError: E-MTH-001 for parameters that are not real numbers.
     """
     foreign = sorted((_KEYS.keys() | {"scale_type"}) & group.keys())
@@ -113,9 +153,16 @@ def check_group(group: dict[str, Any]) -> None:
             found="a key of other packages",
             action="Translate the groups: groups_from_galore(groups).",
         )
+    _refuse_misspelt(group, (*options, *_OWN_KEYS))
+    _check_rank(group.get("rank"))
     eps = group["eps"] if isinstance(group["eps"], tuple) else (group["eps"],)
-    least = {"lr": (group["lr"],), "betas": group["betas"], "eps": eps, "weight_decay": (group["weight_decay"],)}
+    pair = isinstance(group["betas"], tuple | list) and len(group["betas"]) == 2
+    betas = group["betas"] if pair else (group["betas"], "no pair")
+    least = {"lr": (group["lr"],), "betas": betas, "eps": eps, "weight_decay": (group["weight_decay"],)}
     for key, values in least.items():
+        if not all(value is None or _is_number(value) for value in values):
+            expected = "two numbers" if key == "betas" else "a number"
+            raise ConfigError("E-CFG-010", where=key, found=repr(group[key]), expected=expected)
         below = 1.0 if key == "betas" else math.inf
         if not all(value is None or 0.0 <= value < below for value in values):
             expected = "0 or more, below 1" if key == "betas" else "0 or more"
@@ -129,6 +176,39 @@ def check_group(group: dict[str, Any]) -> None:
                 expected="real floating-point numbers",
                 action="Train it with an optimizer of torch; complex numbers can be held as torch.view_as_real gives.",
             )
+
+
+def refuse_arguments(options: Container[str], **instead: str) -> None:
+    """Refuse arguments that other optimizers have and this one has not.
+
+    Args:
+        options: What was given beside its own arguments.
+        instead: Name to a sentence on what stands in its place.
+
+    Raises:
+        ConfigError: E-CFG-007.
+    """
+    for name, action in instead.items():
+        if name in options:
+            raise ConfigError("E-CFG-007", where=name, found="no argument of this optimizer", action=action)
+
+
+def _refuse_misspelt(group: dict[str, Any], known: Sequence[str]) -> None:
+    for key in group.keys() - set(known):
+        close = difflib.get_close_matches(key, known, n=1, cutoff=_MISSPELT)
+        if close:
+            action = f"Did you mean {close[0]!r}?"
+            raise ConfigError("E-CFG-007", where=f"group.{key}", found="no such option", action=action)
+
+
+def _check_rank(rank: Any) -> None:
+    if rank is not None and (not isinstance(rank, int) or isinstance(rank, bool) or rank < 1):
+        raise ConfigError("E-CFG-016", where="rank", found=repr(rank), expected="an integer of 1 or more")
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number; a learning rate may be a tensor of one."""
+    return isinstance(value, int | float | Tensor) and not isinstance(value, bool)
 
 
 def like_groups(members: Iterable[tuple[str, Tensor, dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ class BackwardUpdates:
         self._owner = weakref.ref(optimizer)
         self._squares: list[Tensor] = []
         self._refreshed: set[Slot] = set()
+        self._updated: set[Slot] = set()
 
     def watch(self, slot: Slot) -> None:
         """Take every gradient of a slot from now on; what is frozen gets none, and is no place for a hook.
@@ -64,6 +65,7 @@ class BackwardUpdates:
         """Begin a new step."""
         self._squares.clear()
         self._refreshed.clear()
+        self._updated.clear()
 
     @property
     def _optimizer(self) -> SubspaceOptimizer:
@@ -80,10 +82,36 @@ class BackwardUpdates:
         elif slot.geometry is not None:
             self._accumulate(slot)
 
+    def refuse_scaling(self) -> None:
+        """Refuse a step that torch's loss scaler asks for: what was projected or used up it could not unscale.
+
+        Raises:
+            ConfigError: E-CFG-014.
+        """
+        if hasattr(self._optimizer, "found_inf"):
+            raise ConfigError(
+                "E-CFG-014",
+                where="update",
+                found="'in_backward' with loss scaling: gradients are used before they are unscaled",
+                action="Train in bfloat16, or use update='after_backward'.",
+            )
+
     def _update(self, slot: Slot) -> None:
-        """Update a parameter at once."""
+        """Update a parameter at once.
+
+        Raises:
+            ConfigError: E-CFG-014 if it has been updated since the last step: its gradients are not accumulated.
+        """
         gradient = slot.parameter.grad
         assert gradient is not None
+        if slot in self._updated:
+            raise ConfigError(
+                "E-CFG-014",
+                where="update",
+                found=f"'in_backward' and a second gradient of {slot.name} before step(): it would be a second update",
+                action="Call step() after every backward pass, or give full_accumulator=True to accumulate.",
+            )
+        self._updated.add(slot)
         self._squares.append(wide_norm(gradient).square())
         self._optimizer.step_slots([slot], slot.group_index)
         slot.parameter.grad = None

@@ -71,6 +71,8 @@ class Refresher:
                 state["waiting"] = 1
             after = write_bases(state, geometry, after, settings.basis_bits)
             if before is not None:
+                if settings.refresh == "adaptive" and bool(usable.all()):  # a basis that had to be kept says nothing
+                    _adapt(state, settings.refresh_interval, before, after)
                 _carry(slot, state, geometry, before, after, betas)
             if self.microscope is not None:
                 self.microscope.refreshed(Refreshed(slot, gradient, before, after))
@@ -84,6 +86,14 @@ def forget_moments(state: State) -> None:
             value.zero_()
 
 
+def _adapt(state: State, given: int, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> None:
+    """Lengthen or shorten an adaptive interval; `overlaps` holds the last ones, -1 where there are none."""
+    moved = torch.stack([overlap(old, new).min() for old, new in zip(before, after, strict=True)]).min()
+    state["overlaps"] = torch.cat((state["overlaps"][1:], moved.view(1).to(state["overlaps"])))
+    seen = [value for value in state["overlaps"].tolist() if value >= 0]
+    state["interval"] = next_interval(state["interval"], given, seen)
+
+
 def _carry(
     slot: Slot,
     state: State,
@@ -92,12 +102,8 @@ def _carry(
     after: tuple[Tensor, ...],
     betas: tuple[float, float],
 ) -> None:
-    """Do to the moments what the settings say, and lengthen or shorten an adaptive interval."""
+    """Do to the moments what the settings say."""
     settings = slot.settings
-    if settings.refresh == "adaptive" and not all(map(torch.equal, before, after)):
-        # a basis that was kept says nothing
-        moved = min(float(overlap(old, new).min()) for old, new in zip(before, after, strict=True))
-        state["interval"] = next_interval(state["interval"], settings.refresh_interval, moved)
     if settings.moments == "zero":
         forget_moments(state)
     elif settings.moments == "transport":

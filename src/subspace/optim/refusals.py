@@ -30,11 +30,15 @@ _NOT_ORTHONORMAL = (
     "Its projections are random and not orthonormal, so that moments have no exact way from one to the next."
 )
 _NOTHING_TO_TRACK = "Its projections are drawn whatever the gradient, so that their overlap says nothing."
+_NO_REFERENCE = (
+    "Its official code rounds in the kernels of another library and follows the arbitrary signs of singular vectors."
+)
 _ACCUMULATES = "It needs the projection of a gradient only, and accumulates that."
 
 REFUSALS: tuple[AxisRefusal, ...] = (
     AxisRefusal("ProjectedAdamW", "full_accumulator", (True,), _ACCUMULATES),
     AxisRefusal("QuantizedProjectedAdamW", "full_accumulator", (True,), _ACCUMULATES),
+    AxisRefusal("QuantizedProjectedAdamW", "fidelity", ("reference",), _NO_REFERENCE),
     AxisRefusal("PlainAdamW", "full_accumulator", (True,), _ACCUMULATES),
     AxisRefusal("ProjectedAdafactor", "full_accumulator", (True,), _ACCUMULATES),
     AxisRefusal(
@@ -74,6 +78,12 @@ REFUSALS: tuple[AxisRefusal, ...] = (
         "Its second state is a curvature and not the variance whose rotation is known.",
     ),
     AxisRefusal("CurvatureClipped", "full_accumulator", (True,), _ACCUMULATES),
+    AxisRefusal(
+        "CurvatureClipped",
+        "fidelity",
+        ("reference",),
+        "Its official code draws the labels of its estimate from torch's own generator.",
+    ),
     AxisRefusal(
         "CurvatureClipped",
         "update",

@@ -58,7 +58,8 @@ class StiefelSteps:
         optimizer: Any torch optimizer, or a wrapper that has it as `.optimizer`.
         factors: Parameters of it with orthonormal columns, (d, r) with d >= r.
         retraction: `polar` (nearest orthonormal matrix) or `exponential` (canonical geodesic).
-        gradient_scaling: The reference width c, so that factors of every height turn alike; None: no scaling.
+        gradient_scaling: The reference width c, so that factors of every height turn alike: the model's hidden size as
+            published; None: no scaling.
 
     Raises:
         MethodError: E-MTH-001 if a factor is not a parameter of the optimizer (FSDP and DeepSpeed ZeRO train flat

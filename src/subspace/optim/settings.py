@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
@@ -19,6 +20,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"basis": "warm", "refresh": "staggered", "state_bits": 8},
 }
 """Bundles of options: as published; cheap refreshes without stalls; the same with moments of 8 bits."""
+_KINDS: dict[str, tuple[Any, str]] = {
+    "refresh_interval": (int, "an integer"),
+    "scale": ((int, float), "a number"),
+    "seed": (int, "an integer"),
+    "full_accumulator": (bool, "True or False"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +94,7 @@ def projection_settings(
             number out of range, E-CFG-014 for an option that a preset already decides.
     """
     chosen = {key: value for key, value in given.items() if value is not None}
-    bundle = PRESETS.get(preset or "paper")
-    if bundle is None:
-        raise ConfigError(
-            "E-CFG-010", where=f"{where}.preset", found=repr(preset), expected=f"one of {', '.join(PRESETS)}"
-        )
+    bundle = _bundle(preset or "paper", defaults, where)
     both = sorted(bundle.keys() & chosen.keys())
     if both:
         raise ConfigError(
@@ -111,12 +114,35 @@ def projection_settings(
             expected=f"one of {', '.join(defaults.__slots__)}",
             action=f"Did you mean {close!r}?" if close else "",
         )
-    for key, choices in CHOICES.items():
-        if key in chosen and chosen[key] not in choices:
-            listed = ", ".join(map(str, choices))
-            raise ConfigError("E-CFG-010", where=f"{where}.{key}", found=repr(chosen[key]), expected=f"one of {listed}")
-    for key, least in (("refresh_interval", 1), ("scale", 0)):
-        if key in chosen and not chosen[key] >= least:
-            raise ConfigError("E-CFG-009", where=f"{where}.{key}", found=repr(chosen[key]), expected=f"{least} or more")
+    _check(chosen, where)
     values = {name: getattr(defaults, name) for name in defaults.__slots__}
     return ProjectionSettings(**values | chosen)
+
+
+def _bundle(preset: str, defaults: ProjectionSettings, where: str) -> dict[str, Any]:
+    """Return what a preset sets: nothing of bases that are drawn, of refreshes that grow rare, of moments so narrow."""
+    if preset not in PRESETS:
+        expected = f"one of {', '.join(PRESETS)}"
+        raise ConfigError("E-CFG-010", where=f"{where}.preset", found=repr(preset), expected=expected)
+    bundle = dict(PRESETS[preset])
+    if defaults.basis == "random":
+        bundle.pop("basis", None)
+    if defaults.basis == "random" or defaults.refresh == "adaptive":
+        bundle.pop("refresh", None)
+    if defaults.state_bits <= bundle.get("state_bits", defaults.state_bits):
+        bundle.pop("state_bits", None)
+    return bundle
+
+
+def _check(chosen: Mapping[str, Any], where: str) -> None:
+    """Refuse values of the wrong type or size."""
+    for key, choices in CHOICES.items():
+        if key in chosen and (chosen[key] not in choices or isinstance(chosen[key], bool)):
+            listed = ", ".join(map(str, choices))
+            raise ConfigError("E-CFG-010", where=f"{where}.{key}", found=repr(chosen[key]), expected=f"one of {listed}")
+    for key, (kinds, expected) in _KINDS.items():
+        if key in chosen and (not isinstance(chosen[key], kinds) or isinstance(chosen[key], bool) != (kinds is bool)):
+            raise ConfigError("E-CFG-010", where=f"{where}.{key}", found=repr(chosen[key]), expected=expected)
+    for key, least in (("refresh_interval", 1), ("scale", 0)):
+        if key in chosen and not (least <= chosen[key] < math.inf):
+            raise ConfigError("E-CFG-009", where=f"{where}.{key}", found=repr(chosen[key]), expected=f"{least} or more")

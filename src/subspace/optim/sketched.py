@@ -28,6 +28,7 @@ from subspace.core.seeding import derive_seed
 from subspace.linalg.sketch import gaussian
 from subspace.optim.adafactor import AdafactorRule, decay_
 from subspace.optim.engine import SubspaceOptimizer
+from subspace.optim.groups import refuse_arguments
 from subspace.optim.guards import finite_part
 from subspace.optim.lowbit import add_moments, narrow, read_moment, write_moment
 from subspace.optim.refresher import Refresher
@@ -75,9 +76,9 @@ class SketchedAdafactor(SubspaceOptimizer):
         self,
         params: Iterable[Any],
         lr: float | None = None,
+        *,
         eps: tuple[float, float] = (1e-30, 1e-3),
         weight_decay: float = 0.0,
-        *,
         beta1: float = 0.9,
         clip_threshold: float = 1.0,
         decay_rate: float = -0.8,
@@ -86,6 +87,7 @@ class SketchedAdafactor(SubspaceOptimizer):
         warmup_init: bool = False,
         **options: Any,
     ) -> None:
+        refuse_arguments(options, betas="Its momentum has one decay, beta1.")
         relative = lr is None if relative_step is None else relative_step
         self.rule = AdafactorRule(eps, clip_threshold, decay_rate, beta1, scale_parameter, relative, warmup_init)
         self.rule.check(lr)

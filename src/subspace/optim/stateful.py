@@ -1,9 +1,9 @@
 """What a subspace optimizer keeps between steps: made at first use, known beforehand, saved and taken back to the bit.
 
 State of a projected weight: `step` and `age` (updates seen by the weight and by its moments), `interval` (steps between
-its refreshes), `waiting` (1, there as long as no gradient has said anything of a basis), `basis` (and `basis_right` for
-both sides), and what the rule keeps: tensors and ints only, so that
-`torch.load(weights_only=True)` and safetensors carry it.
+its refreshes), `overlaps` (of the last bases, where that interval adapts), `waiting` (1, there as long as no gradient
+has said anything of a basis), `basis` (and `basis_right` for both sides), and what the rule keeps: tensors and ints
+only, so that `torch.load(weights_only=True)` and safetensors carry it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from subspace.optim.slots import Slot
 from subspace.optim.state_io import check_state_dict
 from subspace.plan.shapes import TensorSpec
 from subspace.projection.geometry import Geometry
+from subspace.projection.refresh import NUM_OVERLAPS
 
 __all__ = ["StatefulOptimizer"]
 
@@ -61,6 +62,8 @@ class StatefulOptimizer(torch.optim.Optimizer, abc.ABC):
             assert slot.geometry is not None
             state.update(step=0, age=0, interval=slot.settings.refresh_interval)
             state.update(self.new_state(slot.geometry, slot.settings, slot.parameter.device))
+            if slot.settings.refresh == "adaptive":
+                state["overlaps"] = torch.full((NUM_OVERLAPS,), -1.0, device=slot.parameter.device)
         return state
 
     def planned_state(self) -> tuple[TensorSpec, ...]:
@@ -80,6 +83,8 @@ class StatefulOptimizer(torch.optim.Optimizer, abc.ABC):
             state = self.new_state(slot.geometry, slot.settings, _META)
             if self.keeps_bases(slot.settings):
                 specs += basis_specs("", slot.geometry, slot.settings.basis_bits)
+            if slot.settings.refresh == "adaptive":
+                specs.append(TensorSpec("overlaps", (NUM_OVERLAPS,)))
         specs += (
             TensorSpec(key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
             for key, value in state.items()

@@ -73,18 +73,6 @@ class Geometry:
             self.side
         ]
 
-    def saves(self, num_moments: int = 2, stores_basis: bool = True) -> bool:
-        """Return whether the projected state is smaller than the full one.
-
-        Args:
-            num_moments: Tensors of the (low-rank) gradient's shape that the optimizer keeps.
-            stores_basis: Whether the basis is kept, and not made again from a seed.
-        """
-        if self.rank >= min(self.m, self.n):
-            return False
-        bases = sum(map(math.prod, self.basis_shapes.values())) if stores_basis else 0
-        return bases + num_moments * math.prod(self.low_shape) < num_moments * math.prod(self.matrix_shape)
-
 
 def geometry_of(shape: tuple[int, ...], rank: int, side: Side) -> Geometry | None:
     """Return how a weight of `shape` is projected; None for vectors and scalars, which are not.

@@ -14,15 +14,19 @@ arXiv 2410.16103, algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from torch import Tensor
 
 from subspace.projection.geometry import Geometry
 
-__all__ = ["due", "next_interval", "phase_of", "transport"]
+__all__ = ["NUM_OVERLAPS", "due", "next_interval", "phase_of", "transport"]
+
+NUM_OVERLAPS = 5
+"""Refreshes over which an adaptive interval looks back."""
 
 _STEADY = 0.4
-"""Overlap of successive bases above which an adaptive interval grows. Random bases overlap by r/d."""
+"""Mean overlap of successive bases above which an adaptive interval grows. Random bases overlap by r/d."""
 _LONGEST = 32
 """An adaptive interval grows to at most this many times the given one."""
 
@@ -45,13 +49,20 @@ def phase_of(index: int, count: int, interval: int) -> int:
     return index * interval // max(count, 1) % interval
 
 
-def next_interval(current: int, given: int, overlap: float) -> int:
-    """Return the interval after a refresh whose bases overlapped by `overlap`: doubled, or back to the given one.
+def next_interval(current: int, given: int, overlaps: Sequence[float]) -> int:
+    """Return the interval after a refresh: doubled, or back to the given one, by the mean of the last overlaps.
 
     A sign-invariant form of Q-GaLore's lazy refresh (Zhang et al. 2024, arXiv 2407.08296, section 3.2): the overlap of
     the whole subspaces, 1 if equal, in place of the signed cosine of their first vectors.
+
+    Args:
+        current: The interval before.
+        given: What the settings say.
+        overlaps: Of old and new basis at the last refreshes; before there are `NUM_OVERLAPS`, nothing changes.
     """
-    return min(2 * current, _LONGEST * given) if overlap >= _STEADY else given
+    if len(overlaps) < NUM_OVERLAPS:
+        return current
+    return min(2 * current, _LONGEST * given) if fmean(overlaps) >= _STEADY else given
 
 
 def transport(
