@@ -31,7 +31,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "8 bits": {"state_bits": 8},
     "4 bits": {"state_bits": 4},
     "transport": {"moments": "transport"},
+    "micro-batch": {"update": "in_backward", "refresh_from": "micro_batch"},
 }
+MICRO_BATCHES = 8
+"""Of a step of the arm `micro-batch`, whose bases come from the first of them."""
 SEEDS = (1, 2, 3, 4, 5)
 _T95 = {2: 4.303, 3: 3.182, 4: 2.776}
 """Two-sided 95 % quantiles of Student's t, by degrees of freedom."""
@@ -41,12 +44,15 @@ def recipe(task: str, arm: str, seed: int, folder: Path) -> dict[str, Any]:
     """Return the recipe of one run."""
     method = {"name": "galore", "rank": 16, "refresh_interval": 20, "microscope": False, **ARMS[arm]}
     training = {"seed": seed, "output_dir": str(folder / "run"), "warmup_ratio": 0.05}
+    parts = MICRO_BATCHES if arm == "micro-batch" else 1
+    training["gradient_accumulation_steps"] = parts
     if task == "builtin":
         return {
             "model": {"model_name_or_path": "builtin/tiny-llama"},
             "data": {"source": "builtin/word-problems", "validation": "test", "max_length": 64},
             "method": method,
-            "training": training | {"max_steps": 100, "per_device_train_batch_size": 16, "learning_rate": 5e-3},
+            "training": training
+            | {"max_steps": 100, "per_device_train_batch_size": 16 // parts, "learning_rate": 5e-3},
             "evaluation": {"metrics": ["loss"]},
         }
     sys.path.insert(0, str(ROOT / "tests"))
@@ -62,7 +68,7 @@ def recipe(task: str, arm: str, seed: int, folder: Path) -> dict[str, Any]:
             "max_length": 256,
         },
         "method": method,
-        "training": training | {"max_steps": 120, "per_device_train_batch_size": 8, "learning_rate": 1e-2},
+        "training": training | {"max_steps": 120, "per_device_train_batch_size": 8 // parts, "learning_rate": 1e-2},
         "evaluation": {"metrics": ["loss"]},
     }
 

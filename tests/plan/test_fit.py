@@ -19,7 +19,7 @@ from .test_plan import inventory_of, lora_plan
 TREE: dict[str, dict[str, Any]] = {
     "model": {"task": "causal_lm", "dtype": "auto", "quantization": "none", "trained_weights": "as_stored"},
     "data": {"max_length": 256},
-    "method": {"name": "any", "rank": 16, "update": "after_backward", "state_bits": None},
+    "method": {"name": "any", "rank": 16, "update": "after_backward", "refresh_from": "step", "state_bits": None},
     "training": {
         "loss_chunk_tokens": None,
         "gradient_checkpointing": False,
@@ -79,6 +79,7 @@ def everything_helps(tree: Tree) -> int:
         {"none": 0, "int8": 1, "nf4": 2}[model["quantization"]],
         model.get("trained_weights") == "int8",
         method["update"] == "in_backward",
+        method.get("refresh_from") == "micro_batch",
         {None: 0, 32: 0, 8: 1, 4: 2}[method["state_bits"]],
         (16 // method["rank"]).bit_length() - 1,
         (256 // tree["data"]["max_length"]).bit_length() - 1,
@@ -98,7 +99,7 @@ def test_least_harm_comes_first_and_all_of_it_in_the_end() -> None:
     assert set(harms) == set(range(len(HARMS)))
     peaks = [fit.first_bytes, *(trial.peak_bytes for trial in fit.trials if trial.kept)]
     assert peaks == sorted(peaks, reverse=True)
-    assert fit.peak_bytes == peaks[-1] == round(1e9 * 0.9**18)
+    assert fit.peak_bytes == peaks[-1] == round(1e9 * 0.9**19)
     assert not fit.fits
     assert fit.overrides == (
         "training.loss_chunk_tokens=64",
@@ -110,6 +111,7 @@ def test_least_harm_comes_first_and_all_of_it_in_the_end() -> None:
         "training.optim=adamw_8bit",
         "method.state_bits=4",
         "model.dtype=bfloat16",
+        "method.refresh_from=micro_batch",
         "model.quantization=nf4",
         "model.trained_weights=int8",
         "method.rank=4",
@@ -135,7 +137,7 @@ def test_what_is_refused_is_named_once_and_the_next_is_tried() -> None:
     assert len([trial for trial in fit.trials if trial.peak_bytes is None]) == 3
     assert all((trial.reason, trial.kept, trial.fits) == ("cannot be", False, False) for trial in told.values())
     assert not any(key in override for override in fit.overrides for key in refused)
-    assert fit.peak_bytes == round(1e9 * 0.9**15)
+    assert fit.peak_bytes == round(1e9 * 0.9**16)
 
 
 def test_nf4_is_tried_where_int8_is_refused() -> None:

@@ -1,7 +1,8 @@
 """The changes that make a run fit into given memory, in order of least harm; each is planned anew, none is estimated.
 
     none      the result stays the same up to rounding: how the same numbers are computed
-    rounding  arithmetic, moments or weights in fewer bits; bases from fewer rows
+    rounding  arithmetic, moments or weights in fewer bits
+    bases     bases from a part of a step's rows
     codes     weights as 8-bit or 4-bit codes
     subspace  fewer numbers are trained
     rows      longer rows are cut
@@ -15,15 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from subspace.core.errors import ConfigError, MethodError
 from subspace.plan.plan import Plan
 
 __all__ = ["HARMS", "Change", "Fit", "Planned", "Trial", "find_fit", "next_changes"]
 
-Harm = Literal["none", "rounding", "codes", "subspace", "rows"]
-HARMS: tuple[Harm, ...] = ("none", "rounding", "codes", "subspace", "rows")
+Harm = Literal["none", "rounding", "bases", "codes", "subspace", "rows"]
+HARMS: tuple[Harm, ...] = get_args(Harm)
 """From the least to the most."""
 
 _MIN_SAVING = 0.01
@@ -194,7 +195,7 @@ class _Search:
 def next_changes(planned: Planned) -> Iterator[Change]:
     """Yield the next step of every kind that the recipe leaves open, the least harmful first."""
     recipe = _Recipe(planned)
-    for kind in (_computed_otherwise, _rounded, _coded, _fewer_numbers, _shorter_rows):
+    for kind in (_computed_otherwise, _rounded, _fewer_rows, _coded, _fewer_numbers, _shorter_rows):
         yield from kind(recipe)
 
 
@@ -240,9 +241,6 @@ def _computed_otherwise(recipe: _Recipe) -> Iterator[Change]:
 
 
 def _rounded(recipe: _Recipe) -> Iterator[Change]:
-    if recipe.has("method.refresh_from", "step") and recipe.has("method.update", "after_backward", "in_backward"):
-        values = {"method.update": "in_backward", "method.refresh_from": "micro_batch"}
-        yield Change("bases", values, "bases come from the first micro-batch of a step", "rounding")
     if recipe.has("method.basis", None, "svd"):
         yield _one("basis", "method.basis", "gram", "bases from an eigenproblem of the shorter side", "rounding")
     in_float32 = recipe.plan.weight_bytes >= 3 * recipe.plan.num_parameters
@@ -256,6 +254,12 @@ def _rounded(recipe: _Recipe) -> Iterator[Change]:
         yield _one("state", "method.state_bits", 4, "moments in 4 bits", "rounding")
     if in_float32 and recipe.has("model.dtype", "auto", "float32"):
         yield _one("dtype", "model.dtype", "bfloat16", "weights in 16 bits", "rounding")
+
+
+def _fewer_rows(recipe: _Recipe) -> Iterator[Change]:
+    if recipe.has("method.refresh_from", "step") and recipe.has("method.update", "after_backward", "in_backward"):
+        values = {"method.update": "in_backward", "method.refresh_from": "micro_batch"}
+        yield Change("bases", values, "bases come from the first micro-batch of a step", "bases")
 
 
 def _coded(recipe: _Recipe) -> Iterator[Change]:
