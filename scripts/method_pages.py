@@ -1,4 +1,5 @@
-"""Writes docs/methods/: a page for every method, from its card, its module's docstring and its recipe keys.
+"""Writes docs/methods/, a page for every method, from its card, its module's docstring and its recipe keys; and
+docs/recipe.md, the keys of all other sections.
 
     python scripts/method_pages.py
 
@@ -12,10 +13,22 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from subspace.config.base import Section
+from subspace.config.expected import describe_field
+from subspace.data.config import DataConfig
+from subspace.evaluation.config import EvaluationConfig
 from subspace.methods.base import MethodCard
 from subspace.methods.registry import REGISTRY
+from subspace.models.config import ModelConfig
+from subspace.training.config import TrainingConfig
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "methods"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+SECTIONS: dict[str, type[Section]] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+}
 FAMILIES = {
     "full": "Every weight",
     "adapter": "Adapters: a small trained part beside frozen weights",
@@ -25,9 +38,36 @@ FAMILIES = {
 
 
 def pages() -> dict[str, str]:
-    """Return the text of every page by file name."""
-    found = {f"{name}.md": page(name) for name in REGISTRY.names()}
-    return {"README.md": index(), **found}
+    """Return the text of every page by its path below docs."""
+    found = {f"methods/{name}.md": page(name) for name in REGISTRY.names()}
+    return {"methods/README.md": index(), **found, "recipe.md": recipe()}
+
+
+def recipe() -> str:
+    """Return the page of all sections but `method`."""
+    parts = [
+        "# The keys of a recipe",
+        "Written by `scripts/method_pages.py` from the sections themselves. A recipe is one YAML file; every key may "
+        "also be given on the command line, as `training.learning_rate=1e-4`. `subspace validate recipe.yaml` checks "
+        "it, `--show` prints it with every default filled in, `subspace init` writes one, and "
+        "[recipes/template.yaml](../recipes/template.yaml) explains one. Well-known names of other tools (`lr`, "
+        "`batch_size`, ...) are understood.",
+    ]
+    for name, section in SECTIONS.items():
+        parts += [f"## `{name}`", _keys(name, section)]
+    parts += ["## `method`", "`method.name` and the keys of that method: [a page for each](methods/README.md)."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _keys(section: str, kind: type[Section], left_out: str = "") -> str:
+    """Return a table of a section's keys: what each accepts, its default, its meaning."""
+    rows = "\n".join(
+        f"| `{section}.{key}` | {describe_field(field)} | `{_default(field)}` | "
+        f"{' '.join((field.description or '').split())} |"
+        for key, field in kind.model_fields.items()
+        if key != left_out
+    )
+    return f"| key | accepts | default | meaning |\n| --- | --- | --- | --- |\n{rows}" if rows else "None."
 
 
 def index() -> str:
@@ -72,20 +112,19 @@ def page(name: str) -> str:
     if card.refuses:
         refused = "\n".join(f"| `{refusal}` | {refusal.reason} |" for refusal in card.refuses)
         parts += ["## Refuses", f"| what | why |\n| --- | --- |\n{refused}"]
-    keys = "\n".join(
-        f"| `method.{key}` | `{_default(field)}` | {' '.join((field.description or '').split())} |"
-        for key, field in method.config_class.model_fields.items()
-        if key != "name"
-    )
-    parts += ["## Keys", f"| key | default | meaning |\n| --- | --- | --- |\n{keys}" if keys else "None."]
+    parts += ["## Keys", _keys("method", method.config_class, "name")]
     if card.reference:
         parts += ["## Reference", f"{card.reference}."]
     return "\n\n".join(parts) + "\n"
 
 
 def _default(field: Any) -> str:
+    if field.is_required():
+        return "none: required"
     value = field.get_default(call_default_factory=True)
-    return "absent" if value is None else str(value)
+    if value in ("", (), {}):
+        return "empty"
+    return "absent" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _fenced(text: str) -> str:
@@ -98,9 +137,8 @@ def _fenced(text: str) -> str:
 
 def main() -> None:
     """Write the pages."""
-    FOLDER.mkdir(exist_ok=True)
     for file, text in pages().items():
-        (FOLDER / file).write_text(text, encoding="utf-8")
+        (DOCS / file).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

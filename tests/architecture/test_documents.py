@@ -124,5 +124,7 @@ def test_the_method_pages_are_those_of_the_cards() -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     wanted = script.pages()
-    found = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "methods").iterdir()}
+    docs = ROOT / "docs"
+    written = [docs / "recipe.md", *(docs / "methods").iterdir()]
+    found = {path.relative_to(docs).as_posix(): path.read_text(encoding="utf-8") for path in written}
     assert found == wanted, "run python scripts/method_pages.py"

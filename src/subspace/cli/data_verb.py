@@ -52,10 +52,15 @@ def prepare_samples(
     """Write sample instruction data (alpaca format) to try a model and a recipe on."""
     import json
 
+    from subspace.core.errors import UsageError
     from subspace.data.tasks import sample_instructions
     from subspace.runs.durable import replace_file
 
     options.require_new_file(out, "out")
+    if out.suffix not in (".json", ".jsonl"):
+        raise UsageError(
+            "E-CLI-001", where="out", found=f"a file named {out.name}", expected=".jsonl or .json at its end"
+        )
     made = sample_instructions(rows, seed)
     if out.suffix == ".json":
         text = json.dumps(made, indent=1, ensure_ascii=False)
