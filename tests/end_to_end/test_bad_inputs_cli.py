@@ -134,8 +134,8 @@ def test_resuming_with_another_recipe_before_the_first_checkpoint(subspace: Comm
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        (["predict", "RUN"], "E-CLI-004", "text and --file"),
-        (["predict", "RUN", "hello", "--file", "x.txt"], "E-CLI-004", "text and --file"),
+        (["predict", "RUN"], "E-CLI-004", "no text and no --file"),
+        (["predict", "RUN", "hello", "--file", "x.txt"], "E-CLI-004", "a text beside --file"),
         (["predict", "RUN", "hello", "--device", "cuda:97"], "E-CFG-019", "--device: requested cuda:97"),
         (["predict", "RUN", "hello", "--device", "banana"], "E-CFG-019", "--device: unknown device 'banana'"),
         (["predict", "", "hello"], "E-CFG-010", "model_name_or_path"),

@@ -23,7 +23,7 @@ data:
 method:
   name: {method}
   rank: {rank}
-training:
+{fidelity}training:
   learning_rate: 0.0005
   output_dir: {folder}
   seed: {seed}
@@ -47,6 +47,7 @@ def write_run(
     model: str = "builtin/tiny-llama",
     data: str = "builtin/word-problems",
     rank: int = 8,
+    fidelity: str | None = None,
     seed: int = 42,
     steps: int = 40,
     start: float = 2.0,
@@ -62,7 +63,10 @@ def write_run(
 ) -> Path:
     """Write a run whose loss falls from `start` to `end`, in epochs of 20 steps."""
     stream = random.Random(seed)
-    recipe = RECIPE.format(model=model, data=data, method=method, rank=rank, folder=json.dumps(str(folder)), seed=seed)
+    recipe = RECIPE.format(
+        model=model, data=data, method=method, rank=rank, folder=json.dumps(str(folder)), seed=seed,
+        fidelity=f"  fidelity: {fidelity}\n" if fidelity else "",
+    )  # fmt: skip
     facts = {"seed": seed, "device": "cpu"}
     plan = {"trained_parameters": parameters, "peak_bytes": planned}
     with RunFolder.create(folder, config_yaml=recipe, plan=plan, facts=facts) as run:

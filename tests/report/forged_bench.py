@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ VERSIONS = {"subspace": "0.1.0", "torch": "2.13.0+cpu", "transformers": "5.23.0"
 RECIPE = """\
 model: {{model_name_or_path: {model}}}
 data: {{source: {task}}}
-method: {{name: {method}, rank: 8}}
+method: {{name: {method}, rank: 8{fidelity}}}
 training: {{learning_rate: {rate}, seed: {seed}, max_steps: {steps}, output_dir: {folder}}}
 """
 
@@ -32,14 +32,16 @@ def forge_bench(
     steps: int = 120,
     reference: str | None = None,
     searches: bool = True,
+    fidelity: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a bench; `shakespeare` is scored by loss, every other task by exact match."""
+    """Write a bench; `shakespeare` is scored by loss, every other task by exact match; `fidelity` goes by arm."""
     jobs, found = [], []
     for task in tasks:
         for arm in arms:
             for seed in seeds:
                 place = f"runs/{task}/tiny-llama/{arm.replace(', ', '-').replace(' ', '-')}/seed-{seed}"
-                forge_run(out / place, arm=arm, task=task, seed=seed, items=items, steps=steps)
+                own = (fidelity or {}).get(arm)
+                forge_run(out / place, arm=arm, task=task, seed=seed, items=items, steps=steps, fidelity=own)
                 jobs.append(
                     {"arm": arm, "task": task, "model": "tiny-llama", "seed": seed, "run": place, "learning_rate": 5e-4}
                 )
@@ -67,7 +69,15 @@ def metric_of(task: str) -> str:
 
 
 def forge_run(
-    folder: Path, *, arm: str, task: str, seed: int, items: int = 120, steps: int = 120, refreshes: bool = True
+    folder: Path,
+    *,
+    arm: str,
+    task: str,
+    seed: int,
+    items: int = 120,
+    steps: int = 120,
+    refreshes: bool = True,
+    fidelity: str | None = None,
 ) -> Path:
     """Write one finished run."""
     # A string is a seed that does not change from process to process, as a hash would.
@@ -78,8 +88,9 @@ def forge_run(
     metrics = _metrics(rows, task)
     folder.mkdir(parents=True)
     recipe = RECIPE.format(
-        model="tiny-llama", task=task, method=method, rate=5e-4, seed=seed, steps=steps, folder=folder.name
-    )
+        model="tiny-llama", task=task, method=method, rate=5e-4, seed=seed, steps=steps, folder=folder.name,
+        fidelity=f", fidelity: {fidelity}" if fidelity else "",
+    )  # fmt: skip
     (folder / "config.yaml").write_text(recipe, encoding="utf-8")
     end = 2.2 - 1.9 * skill
     log = [

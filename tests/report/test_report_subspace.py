@@ -302,7 +302,7 @@ def test_the_tables_hold_every_refresh(two_runs: Path, tmp_path: Path) -> None:
     assert found.refreshes is not None
     with found.refreshes.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["run", "method", "model", "seed", "step", "weight", "metric", "value"]
+    assert list(rows[0]) == ["run", "method", "fidelity", "model", "seed", "step", "weight", "metric", "value"]
     assert {row["run"] for row in rows} == {"a", "b"}
     first = [row for row in rows if row["run"] == "a" and row["weight"] == "model.layers.0.self_attn.q_proj.weight"]
     assert [row["value"] for row in first if row["metric"] == "captured_energy"] == ["0.5"] * 4

@@ -35,7 +35,7 @@ def test_the_tidy_table_holds_every_logged_number(make_run: MakeRun, tmp_path: P
     run = read_run(make_run("a,b", seed=3, steps=4, eval_every=2, metrics=scores))
     write_tidy([run], tmp_path / "tidy.csv")
     rows = read_csv(tmp_path / "tidy.csv")
-    assert list(rows[0]) == ["run", "method", "model", "seed", "step", "metric", "value"]
+    assert list(rows[0]) == ["run", "method", "fidelity", "model", "seed", "step", "metric", "value"]
     assert {row["run"] for row in rows} == {"a,b"}
     assert {(row["method"], row["seed"]) for row in rows} == {("lora", "3")}
     counts: dict[str, int] = {}
@@ -149,7 +149,7 @@ def test_the_epochs_of_runs_are_a_table(make_run: MakeRun, tmp_path: Path) -> No
     make_run("a", eval_every=20, seconds=40.0)
     write_epochs(read_runs([tmp_path / "outputs"]), tmp_path / "epochs.csv")
     first, second = read_csv(tmp_path / "epochs.csv")
-    assert list(first) == ["run", "method", "model", "seed", "number", "step", "loss", "seconds"]
+    assert list(first) == ["run", "method", "fidelity", "model", "seed", "number", "step", "loss", "seconds"]
     assert (first["run"], first["number"], first["step"], first["seconds"]) == ("a", "1", "20", "20.0")
     assert (second["number"], second["step"], second["seconds"]) == ("2", "40", "20.0")
     assert float(second["loss"]) < float(first["loss"])

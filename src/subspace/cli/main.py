@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
+from subspace import __version__
 from subspace.core.errors import SubspaceError
 from subspace.core.registry import nearest
 
@@ -64,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _tolerate_narrow_encodings()
+    if given == ["--version"]:
+        print(f"subspace {__version__}")
+        raise SystemExit(0)
     _register_once()
     try:
         status = app(given, prog_name="subspace", standalone_mode=False) or 0

@@ -36,7 +36,10 @@ def verb(
 
     if (text is None) == (file is None):
         raise UsageError(
-            "E-CLI-004", where="predict", found="text and --file both given or both absent", expected="one"
+            "E-CLI-004",
+            where="predict",
+            found="no text and no --file" if text is None else "a text beside --file",
+            expected="a text, or --file FILE",
         )
     if out is not None:
         options.require_new_file(out, "--out")

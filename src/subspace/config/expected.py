@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from subspace.config.base import Section
 
-__all__ = ["describe", "describe_field", "element", "number_kinds", "show"]
+__all__ = ["describe", "describe_field", "element", "number_kinds", "show", "words_of"]
 
 _SHOWN_CHARACTERS = 60
 
@@ -80,6 +80,18 @@ def element(annotation: Any, part: str | int) -> Any:
         if isinstance(part, int) and origin in (tuple, list):
             return args[0] if args[1:] in ((), (...,)) else args[part]
     return None
+
+
+def words_of(annotation: Any) -> tuple[str, ...]:
+    """Return the words that a type takes.
+
+    >>> words_of(Literal["epoch", 1] | int | None)
+    ('epoch',)
+    """
+    kinds = (_unwrap(kind, ())[0] for kind in _kinds(annotation))
+    return tuple(
+        word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind) if isinstance(word, str)
+    )
 
 
 def number_kinds(annotation: Any) -> set[type]:

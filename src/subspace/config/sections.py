@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from subspace.config.base import Section
 from subspace.config.document import COMMAND_LINE, Document, Mark, within
-from subspace.config.expected import describe, describe_field, element, number_kinds, show
+from subspace.config.expected import describe, describe_field, element, number_kinds, show, words_of
 from subspace.config.translate import Clash, Given, choose, given_values, translation_note
 from subspace.config.yaml_text import Loc, dotted
 from subspace.core.errors import ConfigError, SubspaceError, UsageError
@@ -178,6 +178,8 @@ def _bad_value(section: type[Section], given: Given, inner: Loc, value: Any) -> 
         expected = "true or false"
     raw = value if inner else given.raw
     action = f"Write {int(raw)}." if isinstance(raw, float) and raw.is_integer() and "integer" in expected else ""
+    close = nearest(raw, words_of(annotation)) if isinstance(raw, str) else None
+    action = f"Did you mean {close!r}?" if close else action
     return _code(annotation, raw), f"found {show(raw)}", expected, action
 
 

@@ -12,12 +12,16 @@ from subspace.pipeline.run_config import RunConfig
 
 __all__ = ["model_card"]
 
+_FIDELITY = {"paper": "the published method", "reference": "the official code, step for step"}
+
 
 def model_card(config: RunConfig, summary: Mapping[str, Any]) -> str:
     """Return the model card of a finished run, as Markdown with the hub's front matter."""
     card = REGISTRY.load(config.method.name).card
     adapter = card.family not in ("full", "projection")
     base = config.model.model_name_or_path
+    fidelity = getattr(config.method, "fidelity", None)
+    told = f" Fidelity: `{fidelity}`, {_FIDELITY[fidelity]}." if fidelity else ""
     front = [
         "---",
         f"base_model: {base}",
@@ -39,6 +43,8 @@ def model_card(config: RunConfig, summary: Mapping[str, Any]) -> str:
         f"# {base} fine-tuned with {card.name}",
         "",
         f"{card.summary} Made by subspace {__version__}.",
+        "",
+        f"Method: `{config.method.name}`.{told}",
         *(["", f"Reference: {card.reference}."] if card.reference else []),
         "",
         f"Data: `{config.data.source}`. Seed: {config.training.seed}.",

@@ -11,6 +11,7 @@ from subspace.config.load import document_from, parse_section, read_document
 from subspace.core.errors import CheckpointError
 from subspace.models.config import ModelConfig
 from subspace.pipeline.run_config import RunConfig, parse_run_config
+from subspace.runs.discovery import is_lost
 from subspace.runs.layout import RunLayout
 from subspace.runs.manifest import read_manifest, require_unchanged
 
@@ -61,11 +62,15 @@ def load_result(target: str, *, device: str = "cpu", quantization: str | None = 
 
     Raises:
         ConfigError: E-CFG-019 if there is no such device.
-        CheckpointError: E-CKP-001 if the run has not finished; what loading raises.
+        CheckpointError: E-CKP-001 if the run has not finished, or the path leads nowhere; what loading raises.
     """
     from subspace.pipeline.build import find_device
 
     folder = Path(target)
+    if is_lost(target):
+        raise CheckpointError(
+            "E-CKP-001", where=target, found="there is nothing at this path", action="Check the path."
+        )
     if not os.path.exists(RunLayout(folder).manifest):
         return _load_plain(target, find_device(device, "--device"))
     if read_manifest(folder)["outcome"] != "finished":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from pydantic import Field, SerializeAsAny
 
 from subspace.config.base import Section
 from subspace.config.load import Document, dump_yaml, parse_section, unknown_sections
-from subspace.core.errors import ConfigError
+from subspace.core.errors import ConfigError, SubspaceError
 from subspace.core.problems import Problems
 from subspace.data.config import DataConfig
+from subspace.data.tasks import require_task
 from subspace.evaluation.config import EvaluationConfig, chosen_metrics
 from subspace.methods.base import Method, MethodConfig
 from subspace.methods.registry import REGISTRY
 from subspace.models.config import ModelConfig
+from subspace.models.sources import resolve
 from subspace.optim.settings import OptimizerSettings
 from subspace.training.config import TrainingConfig
 
@@ -103,12 +106,53 @@ def parse_run_config(document: Document) -> tuple[RunConfig, tuple[str, ...]]:
             notes += found
     with problems.heard():
         method_class = REGISTRY.load(_method_name(document), where=document.place(("method", "name")))
-        sections["method"], found = parse_section(document, "method", method_class.config_class)
+        with _of_other_methods(method_class.config_class):
+            sections["method"], found = parse_section(document, "method", method_class.config_class)
         notes += found
     problems.tell()
     config = RunConfig(**sections)  # type: ignore[arg-type]  # one key per field, each of its class
     _check(config, document)
+    _check_names(config, document)
     return config, (*notes, *_unread(config, document))
+
+
+@contextlib.contextmanager
+def _of_other_methods(config_class: type[MethodConfig]) -> Iterator[None]:
+    """Tell of a key that the method has not whose key it is."""
+    try:
+        yield
+    except SubspaceError as error:
+        for each in (error, *error.others):
+            key = each.where.rpartition(".")[2]
+            if each.code == "E-CFG-007" and not each.action:
+                kinds = {name: REGISTRY.load(name).config_class for name in REGISTRY.names()}
+                owners = [name for name, kind in kinds.items() if key in kind.model_fields or key in kind.synonyms]
+                if owners:
+                    each.action = f"It is a key of {', '.join(owners[:4])}; leave it out."
+                    each.args = (f"{each.args[0]} {each.action}",)
+        raise
+
+
+def _check_names(config: RunConfig, document: Document) -> None:
+    """Refuse a built-in model or data set that there is not; other names need the disk or a network.
+
+    Raises:
+        CheckpointError: E-CKP-010.
+        DataError: E-DAT-017.
+    """
+    for section, key, given, check in (
+        ("model", "model_name_or_path", config.model.model_name_or_path, lambda: resolve(config.model)),
+        ("data", "source", config.data.source, lambda: require_task(config.data.source)),
+    ):
+        if not given.startswith("builtin/"):
+            continue
+        try:
+            check()
+        except SubspaceError as error:
+            where = document.place(as_written(document, f"{section}.{key}"))
+            raise type(error)(
+                error.code, where=where, found=error.found, expected=error.expected, action=error.action
+            ) from None
 
 
 def _unread(config: RunConfig, document: Document) -> Iterator[str]:
@@ -145,7 +189,10 @@ def _check(config: RunConfig, document: Document) -> None:
     problems = Problems()
     for key, found, action in _conflicts(config):
         code = "E-CFG-015" if key in ("training.max_steps", "training.warmup_steps") else "E-CFG-014"
-        where = document.place(as_written(document, key))
+        section, name = as_written(document, key)
+        if name not in (document.tree.get(section) or {}) and not found.startswith("neither"):
+            found = f"{found} ({name} is not in the recipe: that is its default)"
+        where = document.place((section, name))
         problems.found.append(ConfigError(code, where=where, found=found, action=action))
     problems.tell()
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subspace.core.errors import DataError, SubspaceError
-from subspace.runs.discovery import DEPTH, runs_in
+from subspace.runs.discovery import DEPTH, is_lost, runs_in
 from subspace.runs.folder_state import run_state
 from subspace.runs.layout import RunLayout
 from subspace.runs.manifest import read_manifest
@@ -44,7 +44,7 @@ def find_targets(paths: Sequence[str]) -> tuple[list[Target], list[str]]:
     passed: list[str] = []
     for given in paths:
         folder = Path(given)
-        if _is_lost_path(given):
+        if is_lost(given):
             raise DataError("E-DAT-001", where=given, found="there is nothing at this path", action="Check the path.")
         if not folder.is_dir() or (folder / "config.json").is_file():
             targets.append(_model(given))
@@ -67,14 +67,6 @@ def find_targets(paths: Sequence[str]) -> tuple[list[Target], list[str]]:
                 continue
             targets.append(Target(str(run), f"{run.resolve().name}-{read_manifest(run)['run_id'][:8]}", run))
     return list({target.name: target for target in targets}.values()), passed
-
-
-def _is_lost_path(given: str) -> bool:
-    """Return whether a name that leads nowhere was meant as a path here: hub ids are `owner/name`, of no folder."""
-    path = Path(given)
-    if os.path.exists(given) or given.startswith("builtin/"):
-        return False
-    return given.startswith((".", "~", os.sep)) or len(path.parts) > 2 or (len(path.parts) > 1 and path.parent.is_dir())
 
 
 def _unusable(run: Path) -> str | None:

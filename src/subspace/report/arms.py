@@ -7,10 +7,11 @@ name stands for in every field: a method with its settings, over seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from subspace.report.bench import Bench
+from subspace.report.bench import Bench, Job
+from subspace.report.fidelity import joined, marked
 from subspace.report.groups import Group, group_runs
 from subspace.report.record import RunRecord
 
@@ -46,11 +47,13 @@ class Arms:
         groups: All arms, each with its runs of every field.
         fields: The same runs field by field; a group has the name and colour of its arm.
         seeds: Folder of a run to the seed that it counts as, where the bench says so.
+        benches: The benches that were asked, with the labels that their arms have here.
     """
 
     groups: tuple[Group, ...]
     fields: tuple[Field, ...]
     seeds: Mapping[Path, int]
+    benches: tuple[Bench, ...] = ()
 
     def seed_of(self, record: RunRecord) -> int | None:
         """Return the seed of a run; None if it is unknown."""
@@ -59,7 +62,9 @@ class Arms:
 
 def arrange(records: Sequence[RunRecord], benches: Iterable[Bench] = ()) -> Arms:
     """Return runs in arms and fields: as a bench names them, else by what their recipes say."""
-    jobs = {job.run.resolve(): (job, bench) for bench in benches for job in bench.jobs}
+    known = {record.folder.resolve(): record for record in records}
+    told = tuple(_with_fidelity(bench, known) for bench in benches)
+    jobs = {job.run.resolve(): (job, bench) for bench in told for job in bench.jobs}
     places: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
         job = jobs.get(record.folder.resolve())
@@ -77,12 +82,21 @@ def arrange(records: Sequence[RunRecord], benches: Iterable[Bench] = ()) -> Arms
         for group in field.groups:
             found[group.label] += group.records
     seeds = {folder: job.seed for folder, (job, _) in jobs.items() if job.seed is not None}
-    return Arms(tuple(Group(label, index[label], tuple(found[label])) for label in order), fields, seeds)
+    groups = tuple(Group(label, index[label], tuple(found[label])) for label in order)
+    return Arms(groups, fields, seeds, told)
 
 
-def _named(
-    members: Sequence[RunRecord], jobs: Mapping[Path, tuple[object, Bench]]
-) -> list[tuple[str, list[RunRecord]]]:
+def _with_fidelity(bench: Bench, known: Mapping[Path, RunRecord]) -> Bench:
+    """Return the bench with the fidelity in the labels of arms that did not run the published method."""
+    found: dict[str, list[str | None]] = {}
+    for job in bench.jobs:
+        record = known.get(job.run.resolve())
+        found.setdefault(job.arm, []).append(record.fidelity if record else None)
+    own = {arm: marked(bench.labels.get(arm, arm), joined(fidelities)) for arm, fidelities in found.items()}
+    return replace(bench, labels={**bench.labels, **own})
+
+
+def _named(members: Sequence[RunRecord], jobs: Mapping[Path, tuple[Job, Bench]]) -> list[tuple[str, list[RunRecord]]]:
     """Return the arms of one field: those of the bench, then those that recipes tell apart."""
     found: dict[str, list[RunRecord]] = {}
     free = []
@@ -91,10 +105,10 @@ def _named(
         if pair is None:
             free.append(record)
             continue
-        arm = getattr(pair[0], "arm", "")
+        arm = pair[0].arm
         found.setdefault(pair[1].labels.get(arm, arm), []).append(record)
     for group in group_runs(free) if free else []:
-        label = group.label if group.label not in found else group.records[0].name
+        label = group.label if group.label not in found else marked(group.records[0].name, group.fidelity)
         found.setdefault(label, []).extend(group.records)
     return list(found.items())
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from subspace.report.fidelity import PAPER, joined, marked
 from subspace.report.record import RunRecord
 
 __all__ = ["DARK", "LIGHT", "Group", "group_runs"]
@@ -21,6 +22,7 @@ DARK = ("#62aef7", "#e0814a", "#52eda8", "#f7a8d2", "#a67fbc", "#ecdc62")
 """The same hues on near-black; at least 18 apart and 4.9 : 1 against the paper."""
 
 _INCIDENTAL = {("training", "seed"), ("training", "output_dir"), ("training", "report_to")}
+_FIDELITY = ("method", "fidelity")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Group:
     label: str
     index: int
     records: tuple[RunRecord, ...]
+
+    @property
+    def fidelity(self) -> str | None:
+        """That of its runs; None where their method knows but one."""
+        return joined(record.fidelity for record in self.records)
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[Group]:
@@ -53,22 +60,35 @@ def group_runs(records: Sequence[RunRecord]) -> list[Group]:
 
 
 def _labels(firsts: Sequence[RunRecord]) -> list[str]:
-    """Name each by its method; by method and the one or two settings that differ; or else by its folder."""
-    labels = []
-    for record in firsts:
-        rivals = [other for other in firsts if other.method == record.method]
-        if record.method and len(rivals) == 1:
-            labels.append(record.method)
-            continue
-        settings = [_settings(other.config) for other in rivals]
-        mine = _settings(record.config)
-        differing = sorted({key for other in settings for key in other | mine if other.get(key) != mine.get(key)})
-        told = [f"{key[-1]} {mine[key]}" for key in differing if isinstance(mine.get(key), str | int | float)]
-        absent = [key for key in differing if mine.get(key) is None]
-        short = 1 <= len(differing) <= 2 and len(told) + len(absent) == len(differing)
-        labels.append(", ".join([record.method, *told]) if record.method and short else record.name)
-    repeated = len(set(labels)) < len(labels)
-    return [record.name for record in firsts] if repeated else labels
+    """Name each by its method; by method and the one or two settings that differ; or else by its folder.
+
+    A fidelity other than `paper` is told always, `paper` itself only beside a run of which it is not known.
+    """
+    labels = [_label(record, [other for other in firsts if other.method == record.method]) for record in firsts]
+    return [_folder(record) for record in firsts] if len(set(labels)) < len(labels) else labels
+
+
+def _label(record: RunRecord, rivals: Sequence[RunRecord]) -> str:
+    """Return the label of one among all of its method, itself too."""
+    if not record.method:
+        return record.name
+    method = marked(record.method, record.fidelity)
+    if len(rivals) == 1:
+        return method
+    settings = [_settings(other.config) for other in rivals]
+    mine = _settings(record.config)
+    differing = sorted({key for other in settings for key in other | mine if other.get(key) != mine.get(key)})
+    told = [key for key in differing if isinstance(mine.get(key), str | int | float)]
+    absent = [key for key in differing if mine.get(key) is None]
+    if not 1 <= len(differing) <= 2 or len(told) + len(absent) < len(differing):
+        return _folder(record)
+    if record.fidelity and (record.fidelity != PAPER or all(other.fidelity for other in rivals)):
+        told = [key for key in told if key != _FIDELITY]  # `method` says it, by word or by silence
+    return ", ".join([method, *(f"{key[-1]} {mine[key]}" for key in told)])
+
+
+def _folder(record: RunRecord) -> str:
+    return marked(record.name, record.fidelity)
 
 
 def _settings(config: Mapping[str, Any], place: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

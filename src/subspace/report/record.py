@@ -50,6 +50,11 @@ class RunRecord:
         return _text(dig(self.config, "method", "name"), self._start.get("method"))
 
     @property
+    def fidelity(self) -> str | None:
+        """`paper`, the published method, or `reference`, the official code; None where its method knows but one."""
+        return _text(dig(self.config, "method", "fidelity")) or None
+
+    @property
     def model(self) -> str:
         return _text(dig(self.config, "model", "model_name_or_path"), self._start.get("model"))
 

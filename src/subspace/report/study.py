@@ -9,7 +9,7 @@ from pathlib import Path
 
 from subspace.core.errors import UsageError
 from subspace.report.arms import Arms, arrange
-from subspace.report.bench import Bench, Search
+from subspace.report.bench import Bench
 from subspace.report.groups import Group
 from subspace.report.load import find_benches, read_runs
 from subspace.report.measures import Measure
@@ -49,10 +49,6 @@ class Study:
     reference: str | None = None
     command: str = ""
     remarks: tuple[Remark, ...] = field(default=())
-
-    @property
-    def searches(self) -> tuple[Search, ...]:
-        return tuple(search for bench in self.benches for search in bench.searches)
 
     @cached_property
     def _labels(self) -> Mapping[str, Group]:
@@ -104,13 +100,14 @@ def study(
         UsageError: E-CLI-001 if there is no such arm or metric.
     """
     arms = arrange(records, benches)
+    benches = arms.benches
     agreed = {task: name for bench in benches for task, name in bench.metrics.items()}
     scored = score_tables(arms, agreed, metric=metric)
     _require("--metric", metric, sorted({name for run in records for split in run.metrics.values() for name in split}))
     against = _reference(arms, benches, reference)
     remarks = tuple(remark for found in scored for remark in _remarks(found, benches))
     verdict = _judged(scored, against)
-    return Study(tuple(records), arms, tuple(benches), tuple(scored), verdict, against, command, remarks)
+    return Study(tuple(records), arms, benches, tuple(scored), verdict, against, command, remarks)
 
 
 def _remarks(scored: Scored, benches: Sequence[Bench]) -> list[Remark]:

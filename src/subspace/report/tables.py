@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subspace.core.units import format_bytes, format_count, format_seconds
+from subspace.report.fidelity import marked
 from subspace.report.record import RunRecord
 from subspace.report.refreshes import weight_rows
 from subspace.report.values import number
@@ -37,9 +38,10 @@ LOWER_IS_BETTER = frozenset(
     {"loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "forgetting", "drift"}
 )
 _PREFERRED = ("exact_match", "accuracy", "f1", "rougeL", "perplexity", "loss")
-_TIDY = ("run", "method", "model", "seed", "step", "metric", "value")
-_REFRESHES = ("run", "method", "model", "seed", "step", "weight", "metric", "value")
-_EPOCHS = ("run", "method", "model", "seed", "number", "step", "loss", "seconds")
+_RUN = ("run", "method", "fidelity", "model", "seed")
+_TIDY = (*_RUN, "step", "metric", "value")
+_REFRESHES = (*_RUN, "step", "weight", "metric", "value")
+_EPOCHS = (*_RUN, "number", "step", "loss", "seconds")
 _NOT_MEASURED = frozenset({"schema", "event", "step", "split", "machine"})
 
 
@@ -49,6 +51,7 @@ class SummaryRow:
 
     run: str
     method: str
+    fidelity: str | None
     model: str
     data: str
     seed: int | None
@@ -90,6 +93,7 @@ def _summary_row(record: RunRecord, metric: str | None) -> SummaryRow:
     return SummaryRow(
         run=record.name,
         method=record.method,
+        fidelity=record.fidelity,
         model=record.model,
         data=record.data,
         seed=record.seed,
@@ -109,7 +113,7 @@ def _summary_row(record: RunRecord, metric: str | None) -> SummaryRow:
 
 
 def tidy_rows(records: Iterable[RunRecord]) -> Iterator[dict[str, Any]]:
-    """Yield every measured number in long form: run, method, model, seed, step, metric, value.
+    """Yield every measured number in long form: run, method, fidelity, model, seed, step, metric, value.
 
     Metrics are named by where they come from: `train.loss`, `validation.loss`, `machine.rss_bytes`; scores taken after
     training stand at the last step, those of the untuned model as `before.<name>` at step 0. What a method logs of
@@ -144,7 +148,8 @@ def _measured(record: RunRecord) -> Iterator[tuple[int, str, float]]:
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
-    return {"run": record.name, "method": record.method, "model": record.model, "seed": record.seed}
+    facts = record.name, record.method, record.fidelity, record.model, record.seed
+    return dict(zip(_RUN, facts, strict=True))
 
 
 def _origin(entry: Mapping[str, Any]) -> str | None:
@@ -266,7 +271,7 @@ def summary_table(records: Sequence[RunRecord]) -> Table:
         style = "bold green" if row.score is not None and row.score == best and len(rows) > 1 else ""
         table.add_row(
             Text(row.run),  # not markup: a folder may be called [red]
-            Text(row.method or "–"),
+            Text(marked(row.method, row.fidelity) if row.method else "–"),
             _or_dash(row.seed, str),
             *([format_score(metric, row.score_before)] if with_before else []),
             Text(score, style=style),

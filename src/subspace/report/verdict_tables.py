@@ -11,18 +11,18 @@ from typing import Any
 
 from subspace.report.costs import COSTS
 from subspace.report.disagreement import item_means
-from subspace.report.measures import Measure
 from subspace.report.score_tables import Scored
 from subspace.report.study import Study
 from subspace.report.tables import write_csv
 from subspace.report.words.phrase import Said, plain, say
 from subspace.runs.durable import replace_file
+from subspace.statistics.findings import Verdict
 
 __all__ = ["write_verdict_tables"]
 
 _RANKING = (
-    "task", "metric", "rank", "arm", "mean", "low", "high", "letters", "seeds", "seed_std", "items", "peak_bytes",
-    "seconds", "trained_parameters", "run_flops",
+    "task", "metric", "rank", "arm", "fidelity", "mean", "low", "high", "letters", "seeds", "seed_std", "items",
+    "peak_bytes", "seconds", "trained_parameters", "run_flops",
 )  # fmt: skip
 _COMPARISONS = (
     "task", "metric", "first", "second", "difference", "low", "high", "bootstrap_low", "bootstrap_high", "p",
@@ -49,7 +49,7 @@ def write_verdict_tables(study: Study, out: Path, language: str) -> dict[str, Pa
     if study.verdict is not None:
         found |= {"comparisons": out / "comparisons.csv", "verdict": out / "verdict.json"}
         write_csv(found["comparisons"], _COMPARISONS, _comparisons(study))
-        replace_file(found["verdict"], [(json.dumps(_finite(asdict(study.verdict)), indent=1) + "\n").encode("utf-8")])
+        replace_file(found["verdict"], [(json.dumps(_tree(study, study.verdict), indent=1) + "\n").encode("utf-8")])
     if any(scored.items for scored in study.scored):
         found["items"] = out / "items.csv"
         write_csv(found["items"], _ITEMS, _items(study))
@@ -79,19 +79,26 @@ def _lines(study: Study, scored: Scored) -> Iterator[_Line]:
         known = math.isfinite(low + high)
         costs = [cost.of(groups[arm]) for cost in COSTS]
         row: dict[str, Any] = {
-            "task": scored.name, "metric": scored.metric, "rank": place, "arm": arm, "mean": mean,
-            "low": low if known else None, "high": high if known else None, "letters": rank.letters if rank else "",
-            "seeds": len(scored.scores[arm]), "seed_std": rank.seed_std if rank else None,
-            "items": task.num_items if task else None, "peak_bytes": costs[0], "seconds": costs[1],
-            "trained_parameters": costs[2], "run_flops": costs[3],
+            "task": scored.name, "metric": scored.metric, "rank": place, "arm": arm, "fidelity": groups[arm].fidelity,
+            "mean": mean, "low": low if known else None, "high": high if known else None,
+            "letters": rank.letters if rank else "", "seeds": len(scored.scores[arm]),
+            "seed_std": rank.seed_std if rank else None, "items": task.num_items if task else None,
+            "peak_bytes": costs[0], "seconds": costs[1], "trained_parameters": costs[2], "run_flops": costs[3],
         }  # fmt: skip
         told = ["–" if value is None else cost.form(value) for value, cost in zip(costs, COSTS, strict=True)]
         interval: Said = measure.span(low, high) if known else "–"
-        yield _Line(scored, row, (arm, measure.value(mean), interval, row["letters"] or "–", *told[:3]))
+        fidelity = [row["fidelity"] or "–"] if _has_fidelity(scored) else []
+        yield _Line(scored, row, (arm, *fidelity, measure.value(mean), interval, row["letters"] or "–", *told[:3]))
 
 
-def _heads(measure: Measure) -> tuple[Said, ...]:
-    return (say("arm"), measure.name, say("pair_interval"), say("letters"), *(say(f"cost_{c.key}") for c in COSTS[:3]))
+def _has_fidelity(scored: Scored) -> bool:
+    return any(group.fidelity for group in scored.field.groups)
+
+
+def _heads(study: Study, scored: Scored) -> tuple[Said, ...]:
+    fidelity = [say("fidelity")] if _has_fidelity(scored) else []
+    costs = [say(f"cost_{cost.key}") for cost in COSTS[:3]]
+    return (say("arm"), *fidelity, study.measure(scored).name, say("pair_interval"), say("letters"), *costs)
 
 
 def _parts(study: Study, lines: Sequence[_Line]) -> Iterator[tuple[Scored, list[_Line]]]:
@@ -104,9 +111,10 @@ def _parts(study: Study, lines: Sequence[_Line]) -> Iterator[tuple[Scored, list[
 def _markdown(study: Study, lines: Sequence[_Line], language: str) -> str:
     parts = []
     for scored, own in _parts(study, lines):
-        heads = [_in_markdown(plain(head, language)) for head in _heads(study.measure(scored))]
+        heads = [_in_markdown(plain(head, language)) for head in _heads(study, scored)]
         rows = [[_in_markdown(plain(cell, language)) for cell in line.cells] for line in own]
-        ruled = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+        names = 2 if _has_fidelity(scored) else 1
+        ruled = [heads, [*["---"] * names, *["---:"] * (len(heads) - names)], *rows]
         parts.append(f"**{_in_markdown(scored.name)}**\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in ruled))
     return "\n".join(parts)
 
@@ -121,16 +129,17 @@ def _latex(study: Study, lines: Sequence[_Line], language: str) -> str:
     """Return a table for the package booktabs; scores that share the lead are bold."""
     parts = []
     for scored, own in _parts(study, lines):
-        heads = [_in_latex(plain(head, language)) for head in _heads(study.measure(scored))]
+        heads = [_in_latex(plain(head, language)) for head in _heads(study, scored)]
+        names = 2 if _has_fidelity(scored) else 1
         best = str(own[0].row["letters"])
         body = []
         for line in own:
             cells = [_in_latex(plain(cell, language)) for cell in line.cells]
             if best and set(best) & set(str(line.row["letters"])):
-                cells[1] = f"\\textbf{{{cells[1]}}}"
+                cells[names] = f"\\textbf{{{cells[names]}}}"
             body.append(" & ".join(cells) + " \\\\\n")
         parts.append(
-            f"% {_in_latex(scored.name)}\n\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}\n"
+            f"% {_in_latex(scored.name)}\n\\begin{{tabular}}{{{'l' * names}{'r' * (len(heads) - names)}}}\n"
             f"\\toprule\n{' & '.join(heads)} \\\\\n"
             f"\\midrule\n{''.join(body)}\\bottomrule\n\\end{{tabular}}\n"
         )
@@ -145,6 +154,12 @@ _TEX: dict[str, str] = {
 
 def _in_latex(text: str) -> str:
     return "".join(_TEX.get(sign, sign) for sign in " ".join(text.split()))
+
+
+def _tree(study: Study, verdict: Verdict) -> Any:
+    """Return the verdict as JSON, with the fidelity of every arm whose method knows more than one."""
+    fidelity = {group.label: group.fidelity for group in study.arms.groups if group.fidelity}
+    return _finite({**asdict(verdict), "fidelity": fidelity})
 
 
 def _comparisons(study: Study) -> Iterator[dict[str, Any]]:

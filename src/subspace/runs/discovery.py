@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from subspace.runs.bench_layout import BenchLayout
 from subspace.runs.layout import RunLayout
 
-__all__ = ["DEPTH", "is_run", "runs_below", "runs_in"]
+__all__ = ["DEPTH", "is_lost", "is_run", "runs_below", "runs_in"]
 
 DEPTH = 3
 """Levels below a named folder at which runs are looked for."""
@@ -19,6 +20,15 @@ def is_run(path: Path) -> bool:
     """Return whether a folder is a run: it has a manifest, or just a log."""
     layout = RunLayout(path)
     return layout.manifest.is_file() or layout.log.is_file()
+
+
+def is_lost(given: str) -> bool:
+    """Return whether a name that leads nowhere was meant as a path: no owner on a hub is called as a folder of runs."""
+    path = Path(given)
+    if os.path.exists(given) or given.startswith("builtin/"):
+        return False
+    deep = len(path.parts) > 2 or given.startswith((".", "~", os.sep))
+    return deep or (len(path.parts) == 2 and bool(runs_below(path.parent)))
 
 
 def runs_in(path: Path) -> list[Path]:

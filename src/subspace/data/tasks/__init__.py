@@ -14,7 +14,7 @@ from subspace.data.tasks import rewrite, topics, word_problems
 from subspace.data.tasks.instructions import sample_instructions
 from subspace.data.tasks.words import pick_split
 
-__all__ = ["load_task", "names", "sample_instructions"]
+__all__ = ["load_task", "names", "require_task", "sample_instructions"]
 
 _TASKS: dict[str, Callable[[str, int, int], list[dict[str, str]]]] = {
     "word-problems": word_problems.rows,
@@ -33,6 +33,25 @@ def names() -> tuple[str, ...]:
     return tuple(_TASKS)
 
 
+def require_task(name: str) -> str:
+    """Return the name of a built-in task without `builtin/`.
+
+    Raises:
+        DataError: E-DAT-017 with the nearest name if there is none.
+    """
+    short = name.removeprefix("builtin/")
+    if short not in _TASKS:
+        close = nearest(short, _TASKS)
+        raise DataError(
+            "E-DAT-017",
+            where="data.source",
+            found=f"unknown built-in task {name!r}",
+            expected=f"one of {', '.join(f'builtin/{each}' for each in _TASKS)}",
+            action=f"Did you mean 'builtin/{close}'?" if close else "",
+        )
+    return short
+
+
 def load_task(name: str, split: str, *, size: int | None = None, seed: int = 0) -> list[dict[str, str]]:
     """Return the rows of a built-in task.
 
@@ -48,16 +67,7 @@ def load_task(name: str, split: str, *, size: int | None = None, seed: int = 0) 
     >>> sorted(load_task("builtin/topics", "test", size=1)[0])
     ['label', 'text']
     """
-    short = name.removeprefix("builtin/")
-    if short not in _TASKS:
-        close = nearest(short, _TASKS)
-        raise DataError(
-            "E-DAT-017",
-            where="data.source",
-            found=f"unknown built-in task {name!r}",
-            expected=f"one of {', '.join(f'builtin/{each}' for each in _TASKS)}",
-            action=f"Did you mean 'builtin/{close}'?" if close else "",
-        )
+    short = require_task(name)
     pick_split(split)
     count = _SIZES[short][split] if size is None else size
     if count < 1:

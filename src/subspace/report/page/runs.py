@@ -24,7 +24,8 @@ def runs(study: Study) -> str:
     rows = summary_rows(study.records)
     metric = rows[0].metric
     before = any(row.score_before is not None for row in rows)
-    heads: list[Said] = [say("run"), say("seed")]
+    fidelity = any(row.fidelity for row in rows)
+    heads: list[Said] = [say("run"), *([say("fidelity")] if fidelity else []), say("seed")]
     heads += [say("score_before")] if before else []
     heads.append(say("validation_loss") if metric is None else metric_name(metric))
     heads += [say("trained"), say("memory_head"), say("time"), say("state")]
@@ -32,7 +33,9 @@ def runs(study: Study) -> str:
     body = []
     for run, row in zip(study.records[:MOST_ROWS], rows, strict=False):
         group = groups[id(run)]
-        cells = [Value(f"{swatch(group)}{escape(row.run)}", row.run), _value(row.seed, str)]
+        cells = [Value(f"{swatch(group)}{escape(row.run)}", row.run)]
+        cells += [_value(row.fidelity, str)] if fidelity else []
+        cells.append(_value(row.seed, str))
         cells += [_value(row.score_before, lambda value: format_score(metric, value))] if before else []
         cells += [_score(row), *_costs(row), Value(both(say(f"state_{row.outcome}")), row.outcome)]
         body.append((group.index, cells))

@@ -17,13 +17,13 @@ __all__ = ["search_fields", "sensitivity"]
 
 def search_fields(study: Study) -> dict[tuple[str, str], list[tuple[Group, Search]]]:
     """Return the searches of arms that are shown, by task and model."""
-    labels = {arm: label for bench in study.benches for arm, label in bench.labels.items()}
     groups = {group.label: group for group in study.arms.groups}
     found: dict[tuple[str, str], list[tuple[Group, Search]]] = {}
-    for search in study.searches:
-        group = groups.get(labels.get(search.arm, search.arm))
-        if group is not None and any(trial.score is not None for trial in search.trials):
-            found.setdefault((search.task, search.model), []).append((group, search))
+    for bench in study.benches:
+        for search in bench.searches:
+            group = groups.get(bench.labels.get(search.arm, search.arm))
+            if group is not None and any(trial.score is not None for trial in search.trials):
+                found.setdefault((search.task, search.model), []).append((group, search))
     return found
 
 

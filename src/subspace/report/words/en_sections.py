@@ -148,6 +148,7 @@ SECTIONS: Mapping[str, str] = {
     "rows_left_out": "{shown} of {count} are shown; summary.csv has all.",
     "run": "Run",
     "method": "Method",
+    "fidelity": "Fidelity",
     "seed": "Seed",
     "score_before": "Before",
     "trained": "Trained",

@@ -137,6 +137,7 @@ SECTIONS: Mapping[str, str] = {
     "rows_left_out": "显示 {count} 次中的 {shown} 次；完整内容见 summary.csv。",
     "run": "运行",
     "method": "方法",
+    "fidelity": "实现依据",
     "seed": "种子",
     "score_before": "训练前",
     "trained": "可训练参数",
