@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -251,3 +252,39 @@ def test_every_verb_that_reads_data_refuses_them(verb: list[str], subspace: Comm
     training = {"max_steps": None, "num_train_epochs": 1}
     recipe = subspace.recipe({"data": {"source": "rows.jsonl"}, "training": training})
     subspace.refused(verb[0], *verb[1:], recipe, status=3, code="E-DAT-003", said="rows.jsonl:2:2: ")
+
+
+def bad_rows(subspace: CommandLine) -> None:
+    rows = [json.dumps({"prompt": f"{number} + 1 =", "completion": f" {number + 1}"}) for number in range(100)]
+    rows[2], rows[4], rows[10] = "{", json.dumps({"prompt": "1 + 1 =", "completion": ""}), json.dumps({"prompt": "1"})
+    subspace.write("rows.jsonl", "\n".join(rows) + "\n")
+
+
+def test_a_preview_tells_of_all_bad_rows(subspace: CommandLine) -> None:
+    bad_rows(subspace)
+    recipe = subspace.recipe({"data": {"source": "rows.jsonl"}})
+    ended = subspace.end("data", "preview", recipe.name)
+    lines = [line for line in ended.err.splitlines() if line.startswith("E-DAT")]
+    assert ended.status == 3
+    assert sorted(line.split(":")[1] for line in lines) == ["11", "3", "5"]
+    assert "(and 2 more)" in lines[-1]
+    assert "data.on_bad_row" in ended.err
+
+
+def test_rows_that_were_skipped_or_held_out_are_named(subspace: CommandLine) -> None:
+    bad_rows(subspace)
+    data = {"source": "rows.jsonl", "on_bad_row": "skip", "validation": None, "validation_fraction": 0.2}
+    ended = subspace("data", "preview", subspace.recipe({"data": data}).name)
+    told = " ".join((ended.out + ended.err).split())
+    assert "train: skipped 3 of 100 rows" in told
+    for line in (3, 5, 11):
+        assert f"rows.jsonl:{line}" in told
+    found = re.search(r"(\d+) of 100 rows in use, (\d+) held out to evaluate on", told)
+    assert found is not None, told
+    assert int(found[1]) + int(found[2]) == 97
+    assert 10 <= int(found[2]) <= 30
+
+
+def test_sample_data_are_json(subspace: CommandLine) -> None:
+    said = "out: a file named rows.csv; expected .jsonl or .json"
+    subspace.refused("data", "prepare", "rows.csv", status=2, code="E-CLI-001", said=said)

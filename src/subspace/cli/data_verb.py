@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +13,9 @@ import typer
 from subspace.cli import options
 
 __all__ = ["verb"]
+
+_MOST_ROWS = 9
+"""Bad rows that a preview tells of beside the first."""
 
 verb = typer.Typer(help="Look at data, or make some.", rich_markup_mode=None)
 
@@ -35,11 +41,25 @@ def preview(
     from subspace.models.load import load_tokenizer
     from subspace.pipeline.resolve import placed
 
-    with placed(document, run_config):
+    with placed(document, run_config), _other_rows():
         tokenizer = load_tokenizer(run_config.model)
         found = make_preview(run_config.data, tokenizer, task=run_config.model.task, num_samples=samples)
     show_notes(found.report.notes())
     output_console(soft_wrap=False).print(render_preview(found))
+
+
+@contextlib.contextmanager
+def _other_rows() -> Iterator[None]:
+    """Print what is wrong with further rows before the first error ends the program."""
+    from subspace.core.errors import DataError
+    from subspace.runs.redaction import redact
+
+    try:
+        yield
+    except DataError as error:
+        for other in error.others[:_MOST_ROWS]:
+            print(redact(str(other)), file=sys.stderr)
+        raise
 
 
 @verb.command("prepare")

@@ -50,8 +50,10 @@ def _histogram(report: Report) -> Text:
 
 
 def _counts(report: Report) -> Text:
+    other = "held out to evaluate on" if report.split == "train" else "trained on"
+    elsewhere = f", {report.num_elsewhere} {other}" if report.num_elsewhere else ""
     return Text(
-        f"{report.num_examples} of {report.num_rows_read} rows in use (format {report.format}), "
+        f"{report.num_examples} of {report.num_rows_read} rows in use{elsewhere} (format {report.format}), "
         f"{report.num_sequences} sequences of at most {report.max_length} tokens, longest {report.longest}\n"
         f"{format_count(report.num_tokens)} tokens, {format_count(report.num_target_tokens)} in the loss; "
         f"truncation cuts {report.num_cut_tokens} tokens "

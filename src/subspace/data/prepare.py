@@ -94,6 +94,7 @@ def prepare(config: DataConfig, tokenizer: Any, *, task: str, split: Split) -> P
         max_length=config.max_length,
         files=examples.files,
         remarks=tuple(examples.remarks),
+        num_elsewhere=examples.num_elsewhere,
     )
     return Prepared(rows, labels, report, _fingerprint(rows, labels))
 

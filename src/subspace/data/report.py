@@ -14,6 +14,7 @@ from subspace.data.sources.files import SourceFile
 __all__ = ["Report", "Tally", "histogram"]
 
 _SHOWN_ERRORS = 5
+_KEPT_ERRORS = 1000
 _BINS = 16
 
 
@@ -22,13 +23,19 @@ class Tally:
     """Rows that were skipped, by the code of what was wrong with them."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    shown: list[str] = field(default_factory=list)
+    errors: list[SubspaceError] = field(default_factory=list)
+    """The first thousand, in the order of the rows."""
 
     def skip(self, error: SubspaceError) -> None:
-        """Count a row; the first few errors are kept in words."""
+        """Count a row."""
         self.counts[error.code] += 1
-        if len(self.shown) < _SHOWN_ERRORS:
-            self.shown.append(str(error))
+        if len(self.errors) < _KEPT_ERRORS:
+            self.errors.append(error)
+
+    @property
+    def shown(self) -> list[str]:
+        """The first few errors in words."""
+        return [f"{error.code} {error.where}: {error.found}" for error in self.errors[:_SHOWN_ERRORS]]
 
     def words(self) -> str:
         """Return the counts in words."""
@@ -45,6 +52,7 @@ class Report:
         num_rows_read: Rows in the source.
         skipped: Error code to number of rows left out.
         skipped_examples: The first few of their errors.
+        num_elsewhere: Rows that a fraction puts on the other side, to be evaluated or trained on.
         num_examples: Rows in use.
         num_sequences: Sequences that they make: fewer when packed, more when documents are split.
         num_tokens: Tokens in all.
@@ -76,6 +84,7 @@ class Report:
     histogram: tuple[tuple[int, int, int], ...]
     files: tuple[SourceFile, ...] = ()
     remarks: tuple[str, ...] = ()
+    num_elsewhere: int = 0
 
     @property
     def share_cut(self) -> float:
@@ -88,6 +97,7 @@ class Report:
         if self.skipped:
             counts = ", ".join(f"{count} x {code}" for code, count in sorted(self.skipped.items()))
             notes.append(f"{self.split}: skipped {sum(self.skipped.values())} of {self.num_rows_read} rows ({counts})")
+            notes += [f"{self.split}: skipped {error}" for error in self.skipped_examples]
         if self.num_truncated:
             notes.append(
                 f"{self.split}: {self.num_truncated} rows were longer than max_length {self.max_length} and lost "

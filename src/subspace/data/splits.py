@@ -38,6 +38,7 @@ class SplitExamples:
         chosen: The format.
         tally: Rows left out.
         num_read: Rows in the source.
+        num_elsewhere: Of them, those that a fraction puts on the other side.
         files: Files that were read.
         classes: Names of the classes, where the source states them.
         remarks: What a person should know.
@@ -51,6 +52,7 @@ class SplitExamples:
     files: tuple[SourceFile, ...]
     classes: tuple[str, ...] | None
     remarks: list[str] = field(default_factory=list)
+    num_elsewhere: int = 0
 
 
 def read_split(config: DataConfig, sources: Sources, task: str, split: Split) -> SplitExamples:
@@ -80,6 +82,7 @@ def read_split(config: DataConfig, sources: Sources, task: str, split: Split) ->
             kept, held = held_out(kept, fraction)
         if tuning > 0.0:
             kept, held = held_out(kept, tuning, _TUNING)
+        found.num_elsewhere = len(found.usable) - len(held if split == "validation" else kept)
         found.usable, found.training = (held if split == "validation" else kept), kept
     if not found.usable:
         raise nothing_left(split, found.num_read, found.tally)
@@ -113,12 +116,14 @@ def _read(config: DataConfig, place: Place, task: str) -> SplitExamples:
         if isinstance(row, Row):
             rows.append(row)
         else:
-            _skip(row, config, tally)
+            tally.skip(row)
     if not rows:
+        _stop_at(tally, config)
         raise nothing_left(place.source.name, num_read, tally)
     present = tuple(dict.fromkeys(column for row in rows[:_ROWS_LOOKED_AT] for column in row.values))
     chosen = choose_reader(config, entry, present, task, place.source.name)
-    examples = list(_examples(rows, chosen, config, tally))
+    examples = list(_examples(rows, chosen, tally))
+    _stop_at(tally, config)
     classes = table.classes.get(chosen.label_column) if chosen.label_column else None
     remarks = list(entry.notes) if entry else []
     ids = Counter(str(row.values["id"]) for row in rows if row.values.get("id") is not None)
@@ -128,19 +133,20 @@ def _read(config: DataConfig, place: Place, task: str) -> SplitExamples:
     return SplitExamples(examples, examples, chosen, tally, num_read, table.files, classes, remarks)
 
 
-def _examples(rows: list[Row], chosen: Chosen, config: DataConfig, tally: Tally) -> Iterator[Example]:
+def _examples(rows: list[Row], chosen: Chosen, tally: Tally) -> Iterator[Example]:
     for row in rows:
         try:
             yield chosen.read(row)
         except DataError as error:
-            _skip(error, config, tally)
+            tally.skip(error)
 
 
-def _skip(error: DataError, config: DataConfig, tally: Tally) -> None:
-    """Count a bad row, or raise it where the recipe says stop."""
-    if config.on_bad_row == "stop":
-        raise error
-    tally.skip(error)
+def _stop_at(tally: Tally, config: DataConfig) -> None:
+    """Raise what is wrong with rows, the first with the others, where the recipe says stop."""
+    if config.on_bad_row == "stop" and tally.errors:
+        first, *others = tally.errors
+        first.others = tuple(others)
+        raise first
 
 
 def held_out(examples: list[Example], fraction: float, salt: str = "") -> tuple[list[Example], list[Example]]:

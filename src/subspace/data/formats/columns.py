@@ -48,7 +48,9 @@ class Columns:
         text = text_of(row.values[column], f"{row.place}:{column}")
         if not text.strip():
             where = f"{row.place}:{column}"
-            raise DataError("E-DAT-005", where=where, found="the field is empty", action="Or set on_bad_row: skip.")
+            raise DataError(
+                "E-DAT-005", where=where, found="the field is empty", action="Or set data.on_bad_row: skip."
+            )
         return text
 
     def optional(self, row: Row, of_field: str) -> str:

@@ -114,7 +114,9 @@ def alternate(turns: tuple[Turn, ...], where: str, *, join: bool) -> tuple[Turn,
             done[-1] = Turn(done[-1].role, done[-1].content.then(_BETWEEN_JOINED, turn.content))
         else:
             after = f"after {done[-1].role!r}" if done else "at the start"
-            advice = "Two user turns in a row are joined with on_bad_row: skip." if side == before == "user" else ""
+            advice = (
+                "Two user turns in a row are joined with data.on_bad_row: skip." if side == before == "user" else ""
+            )
             raise _malformed(where, f"turn {number} is {turn.role!r} {after}", "roles that alternate", advice)
     if not done or done[-1].role != "assistant":
         last = repr(done[-1].role) if done else "absent"
