@@ -203,6 +203,8 @@ def test_in_backward_refuses_loss_scaling_and_several_devices(tmp_path: Path) ->
     [
         ("galor", {}, {"rank": 4}, "E-CFG-018", "'galore'"),
         ("galore", {}, {}, "E-CFG-011", "rank"),
+        ("galore", {}, {"rnak": 8}, "E-CFG-007", "rnak: no option of galore. Did you mean 'rank'"),
+        ("fira", {}, {"rank": 8, "refresh_intervl": 8}, "E-CFG-007", "Did you mean 'refresh_interval'"),
         ("galore", {}, {"rank": 4, "lr": 1e-3}, "E-CFG-014", "learning_rate"),
         ("galore", {}, {"rank": 4, "betas": (0.9, 0.9)}, "E-CFG-014", "adam_beta1"),
         ("galore", {}, {"rank": 4, "eps": 1e-3}, "E-CFG-014", "adam_epsilon"),

@@ -103,7 +103,8 @@ class ProgressListener(Listener):
 
     def on_record(self, record: Mapping[str, Any]) -> None:
         if record["event"] == "eval":
-            self._console.print(f"step {record['step']}: validation loss {record['loss']:.4f}", markup=False)
+            place = f"step {record['step']} (epoch {record['epoch']:.4g})"
+            self._console.print(f"{place}: validation loss {record['loss']:.4f}", markup=False)
         elif record["event"] == "skip":
             self._console.print(
                 f"step {record['step']}: loss or gradient not finite; skipped", style="yellow", markup=False

@@ -125,8 +125,9 @@ def _own_rows(given: Sequence[str], name: str, device: str, json: bool) -> None:
     if json:
         print(json_format.dumps(metrics, indent=2))
         return
+    wide = max(map(len, metrics), default=0)
     for metric, value in metrics.items():
-        print(f"{metric:<16} {value:.4f}")
+        print(f"{metric:<{wide}}  {value:.4f}")
 
 
 def _show(outcomes: Sequence[Outcome], json: bool) -> None:

@@ -54,7 +54,7 @@ def run_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     peaks = format_bytes(summary["planned_peak_bytes"]), format_bytes(summary["measured_peak_bytes"])
     table.add_row("peak memory", *peaks)
-    table.add_row("trained parameters", format_count(summary["trained_parameters"]), "")
+    table.add_row("trained parameters", format_count(summary["trained_parameters"]), "–")
     table.add_row("optimizer steps", str(summary["planned_steps"]), str(summary["steps"]))
     forecast = summary["forecast_seconds"]
     expected = format_seconds(forecast) if forecast is not None else ""

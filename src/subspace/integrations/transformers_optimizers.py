@@ -11,6 +11,7 @@ clipping and checkpoints work as with its own optimizers. Only matrices decay. N
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,7 @@ from subspace.optim.settings import ProjectionSettings, projection_settings
 __all__ = ["METHODS", "OptimizerFactory", "create_optimizer", "optimizer_cls_and_kwargs"]
 
 _WHERE = "TrainingArguments"
+_PLACING = ("target_modules", "exclude_modules", "project_embeddings")
 _ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _SETTINGS = tuple(field.name for field in dataclasses.fields(ProjectionSettings))
 
@@ -97,8 +99,8 @@ def create_optimizer(
         options: Of the optimizer, e.g. refresh_interval, scale, side, basis, preset; seed: that of `args` if not given.
 
     Raises:
-        ConfigError: E-CFG-014 if an option contradicts `args`, E-CFG-016 if targets do not fit, E-CFG-018 if the
-            method is unknown, and what the optimizer raises.
+        ConfigError: E-CFG-007 for an unknown option, E-CFG-014 if one contradicts `args`, E-CFG-016 if targets do not
+            fit, E-CFG-018 if the method is unknown, and what the optimizer raises.
         MethodError: E-MTH-001 for sharded weights, and for updates in the backward pass with more than one device.
     """
     chosen = _checked(args, method, rank, max_consumed_norm, options)
@@ -136,8 +138,7 @@ def optimizer_cls_and_kwargs(
     Raises:
         ConfigError, MethodError: As `create_optimizer`, what concerns the model when training begins.
     """
-    placing = ("target_modules", "exclude_modules", "project_embeddings")
-    own = {key: value for key, value in options.items() if key not in (*placing, "rank", "max_consumed_norm")}
+    own = {key: value for key, value in options.items() if key not in (*_PLACING, "rank", "max_consumed_norm")}
     _checked(args, method, options.get("rank"), options.get("max_consumed_norm", 0.0), own)
     return OptimizerFactory, {"args": args, "method": method, **options}
 
@@ -173,13 +174,23 @@ def _checked(args: Any, method: str, rank: int | None, max_consumed_norm: float,
             expected=f"one of {', '.join(METHODS)}",
             action=f"Did you mean {close!r}?" if close else "",
         )
+    kind = chosen.kind()
+    known = (*inspect.signature(kind).parameters, "rank", *_PLACING)
+    for key in options:
+        if key not in known:
+            close = nearest(key, known)
+            raise ConfigError(
+                "E-CFG-007",
+                where=key,
+                found=f"no option of {method}",
+                action=f"Did you mean {close!r}?" if close else "",
+            )
     if rank is None and chosen.rank is None:
         raise ConfigError("E-CFG-011", where="rank", found=f"none for {method}", action="Give rank=128, for example.")
     _check_numbers(args, method, chosen, options)
     _check_clipping(args, max_consumed_norm)
     _check_sharding(args)
     given = {key: value for key, value in options.items() if key in _SETTINGS}
-    kind = chosen.kind()
     settings = projection_settings(kind.built_in, given, options.get("preset"))
     if settings.update == "in_backward":
         _check_backward_updates(args, method, settings.full_accumulator, kind, max_consumed_norm)
