@@ -32,8 +32,8 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for snippet in snippets:
         exec(compile(snippet, "docs/integrations.md", "exec"), space)
         optimizers.append(type(innermost(space["trainer"].optimizer)).__name__ if "trainer" in space else "")
-    expected = ["", "ProjectedAdamW", "ProjectedAdamW", "ResidualAdamW", "ProjectedAdamW", "CurvatureClipped", "AdamW"]
-    assert optimizers == expected
+    assert list(dict.fromkeys(optimizers)) == ["", "ProjectedAdamW", "ResidualAdamW", "CurvatureClipped", "AdamW"]
+    assert (tmp_path / "outputs" / "optimizer.safetensors").is_file()
     for name in ("galore", "fira", "fira-lora", "in-backward", "sophia", "stella"):
         assert (tmp_path / "outputs" / name / "checkpoint-4").is_dir()
     base = AutoModelForCausalLM.from_pretrained(space["folder"], dtype="float32")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from optim_nets import NAMES, Net
+from safetensors.torch import load_file, save_file
+from subspace_runs import OPTIMIZERS, named_weights, train
 
 from subspace.core.errors import CheckpointError
+from subspace.optim import pack_state, unpack_state
 from subspace.optim.adamw import build_adamw
 from subspace.optim.settings import OptimizerSettings
 from subspace.optim.state_io import pack, unpack
@@ -78,3 +83,32 @@ def test_foreign_state_is_refused() -> None:
     with pytest.raises(CheckpointError, match="unknown parameters"):
         unpack(optimizer, {**tensors, "other.exp_avg": torch.zeros(2, 2)}, meta)
     assert torch.equal(pack(optimizer)[0]["big.exp_avg"], before)
+
+
+@pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("bits", [32, 4])
+@pytest.mark.parametrize("named", [True, False])
+def test_safetensors_carry_the_state(kind: str, bits: int, named: bool, tmp_path: Path) -> None:
+    """Three steps, a file, three more in another process's place: as six."""
+
+    def made() -> tuple[dict[str, torch.nn.Parameter], Any]:
+        weights = named_weights({"one": (96, 70), "two": (10, 24), "bias": (7,)})
+        given: Any = weights.items() if named else weights.values()
+        groups = [{"params": [*given][:2], "rank": 3}, {"params": [*given][2:]}]
+        return weights, OPTIMIZERS[kind](groups, lr=1e-2, refresh_interval=2, state_bits=bits)
+
+    whole, first = made()
+    train(first, whole, range(6))
+    halted, second = made()
+    train(second, halted, range(3))
+    tensors, meta = pack_state(second)
+    save_file(tensors, tmp_path / "state.safetensors", metadata={"state": json.dumps(meta)})
+    _, third = made()
+    unpack_state(third, load_file(tmp_path / "state.safetensors"), json.loads(json.dumps(meta)))
+    resumed = [value for group in third.param_groups for value in group["params"]]
+    with torch.no_grad():
+        for value, old in zip(resumed, halted.values(), strict=True):
+            value.copy_(old)
+    train(third, dict(zip(halted, resumed, strict=True)), range(3, 6))
+    assert all(torch.equal(value, wanted) for value, wanted in zip(resumed, whole.values(), strict=True))
+    assert ("param_names" in third.param_groups[0]) == named

@@ -3,8 +3,9 @@
     from subspace.optim import GaLoreAdamW
     optimizer = GaLoreAdamW(model.parameters(), lr=1e-3, rank=128)
 
-The names are those that people look for; classes and modules are named after what they do. `help(GaLoreAdamW)` lists
-all options. Nothing is imported before it is asked for.
+`pack_state` gives the state of any of them as named tensors, for safetensors, and JSON values; `unpack_state` takes
+both back. The names are those that people look for; classes and modules are named after what they do.
+`help(GaLoreAdamW)` lists all options. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ __all__ = [
     "StiefelSteps",
     "SubspaceAdamW",
     "groups_from_galore",
+    "pack_state",
     "public_name",
+    "unpack_state",
 ]
 
 _PLACES = {
@@ -39,6 +42,8 @@ _PLACES = {
     "StiefelSteps": "riemannian:StiefelSteps",
     "SubspaceAdamW": "projected:PlainAdamW",
     "groups_from_galore": "groups:groups_from_galore",
+    "pack_state": "state_io:pack",
+    "unpack_state": "state_io:unpack",
 }
 
 

@@ -6,7 +6,7 @@ and code tables are ruined) and identifies parameters by position. Here state is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +33,7 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str,
     who else uses it.
 
     Args:
-        optimizer: Made by `build_adamw`, or any whose groups carry `param_names`.
+        optimizer: Any; parameters that were given without names are numbered.
     """
     tensors: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
@@ -50,7 +50,10 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str,
             else:
                 owners[place] = f"{name}.{key}"
                 tensors[f"{name}.{key}"] = value.detach().contiguous()
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    groups = [
+        {**{key: value for key, value in group.items() if key != "params"}, "param_names": names}
+        for group, names in zip(optimizer.param_groups, _names(optimizer.param_groups), strict=True)
+    ]
     meta = {"optimizer": type(optimizer).__name__, "groups": groups, "scalars": scalars, "shared": shared}
     return tensors, meta
 
@@ -80,6 +83,8 @@ def unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
             optimizer.state[parameter][key] = placed[source]
     for group, saved in zip(optimizer.param_groups, meta["groups"], strict=True):
         for key, value in saved.items():
+            if key == "param_names" and key not in group:
+                continue  # they were numbered
             group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
 
 
@@ -126,9 +131,20 @@ def _other_tensors(optimizer: StatefulOptimizer, slot: Any, state: Mapping[str, 
 
 
 def _members(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter, dict[str, Any]]]:
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+    for group, names in zip(optimizer.param_groups, _names(optimizer.param_groups), strict=True):
+        for name, parameter in zip(names, group["params"], strict=True):
             yield name, parameter, group
+
+
+def _names(groups: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the names of the parameters of every group; where none were given, their numbers."""
+    found: list[list[str]] = []
+    first = 0
+    for group in groups:
+        count = len(group["params"])
+        found.append(list(group.get("param_names") or map(str, range(first, first + count))))
+        first += count
+    return found
 
 
 def _place(optimizer: Any, parameter: nn.Parameter, group: Mapping[str, Any], key: str, value: Tensor) -> Tensor:
@@ -148,7 +164,7 @@ def _check(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta
     for saved_group, group in zip(meta["groups"], optimizer.param_groups, strict=False):  # the next check counts them
         problems += _other_options(saved_group, group) if "settings" in group else []
     saved = [group["param_names"] for group in meta["groups"]]
-    if saved != [group["param_names"] for group in optimizer.param_groups]:
+    if saved != _names(optimizer.param_groups):
         problems.append("other parameters or groups")
     unknown = sorted({label.rpartition(".")[0] for label in (*tensors, *meta["scalars"])} - shapes.keys())
     if unknown:
