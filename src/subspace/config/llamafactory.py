@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -131,6 +132,8 @@ def _trackers(value: Any) -> Any:
 
 
 _EVERY_EPOCH = {"epoch": "epoch"}
+_MISSPELT = 0.85
+"""Likeness to a key from which on an unknown one is taken for it."""
 _SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
 _OPTIMIZERS = {
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_hf"), "adamw"),
@@ -344,4 +347,6 @@ def reason_for(key: str) -> str:
     """Return why a key that is not in `CARRIED` has no place in a recipe."""
     if key in REASONS:
         return REASONS[key]
-    return next((reason for prefixes, reason in _PREFIXES if key.startswith(prefixes)), "subspace has no such setting")
+    known = next((reason for prefixes, reason in _PREFIXES if key.startswith(prefixes)), None)
+    close = difflib.get_close_matches(key, CARRIED, n=1, cutoff=_MISSPELT)
+    return known or ("subspace has no such setting" + (f"; did you mean {close[0]!r}?" if close else ""))
