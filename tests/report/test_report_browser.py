@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,13 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 ARMS = ("full", "lora", "galore")
+FIRST_LINE = """cell => {
+  const words = document.createRange();
+  words.selectNodeContents(cell.lastChild);
+  const line = words.getClientRects()[0];
+  return [line.left, line.top, line.bottom];
+}"""
+NEXT_FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +123,60 @@ def test_hovering_tells_step_and_values(browser: Any, page_file: Path) -> None:
     view, found = opened(browser, page_file)
     plot = view.locator("#curves .plot").first
     plot.scroll_into_view_if_needed()
+    view.evaluate(NEXT_FRAME)  # only then comes the event of scrolling, which hides the tip
     box = plot.bounding_box()
     view.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    view.locator(".tip").wait_for(state="visible")
     told = view.inner_text(".tip").splitlines()
     assert 55 <= int(told[0]) <= 65  # half of 120 steps
     values = {line.split()[0]: float(line.split()[-1]) for line in told[1:]}
     assert set(values) == set(ARMS)
     assert all(0.3 < value < 1.5 for value in values.values())
     view.mouse.move(5, 5)
-    assert not view.is_visible(".tip")
+    view.locator(".tip").wait_for(state="hidden")
     assert [url for url in found if not url.startswith("file:")] == []
+    view.context.close()
+
+
+@pytest.fixture(scope="module")
+def judged_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("judged")
+    arms = ("full", "lora", "apollo, rank 16")
+    bench = forge_bench(folder / "bench", arms=arms, tasks=("word-problems",), seeds=(0, 1), items=9)
+    return compare([bench], folder / "out", reference="full").page
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_swatch_stands_beside_its_name(browser: Any, judged_file: Path, width: int) -> None:
+    view, _ = opened(browser, judged_file, width)
+    cells = view.query_selector_all("#gates td:first-child")
+    assert len(cells) == 2
+    for cell in cells:
+        swatch = cell.query_selector(".swatch").bounding_box()
+        left, top, bottom = cell.evaluate(FIRST_LINE)
+        assert top <= swatch["y"] <= swatch["y"] + swatch["height"] <= bottom
+        assert swatch["x"] + swatch["width"] < left
+    view.context.close()
+
+
+def test_a_table_that_is_cut_has_a_shade_at_its_edge_until_its_end(browser: Any, judged_file: Path) -> None:
+    from matplotlib.image import imread
+
+    view, _ = opened(browser, judged_file, 390)
+    box = view.locator("#gates .scroll")
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    box.scroll_into_view_if_needed()
+
+    def brightness() -> float:
+        """Return the mean brightness of the right edge, above the words of the head."""
+        place = box.bounding_box()
+        strip = {"x": place["x"] + place["width"] - 3, "y": place["y"] + 1, "width": 2, "height": 2}
+        return float(imread(io.BytesIO(view.screenshot(clip=strip)))[..., :3].mean())
+
+    begun = brightness()
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    view.evaluate(NEXT_FRAME)
+    assert begun < brightness() - 0.1
     view.context.close()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from parsed_page import Page
 
-from subspace.core.errors import DataError
+from subspace.core.errors import DataError, UsageError
 from subspace.report.compare import Comparison, compare
 from subspace.report.page.document import write_page
 from subspace.report.study import study
@@ -47,7 +47,7 @@ def test_a_comparison_is_a_page_a_picture_and_two_tables(comparison: Comparison)
 def test_the_page_says_what_came_out(comparison: Comparison) -> None:
     page = Page(comparison.page.read_text(encoding="utf-8"))
     for expected in (
-        "dora scores highest, but nothing tells whether by chance.",
+        "dora scores best, but nothing tells whether by chance.",
         "dora has 80.0 % exact match, the best of 2.",
         "Before training: 10.0 %.",
         "Judged by one score a run",
@@ -176,9 +176,9 @@ def test_a_comparison_imports_no_torch(make_run: MakeRun, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
 
 
-def section_of_epochs(made: Comparison) -> str:
+def section_of(made: Comparison, name: str) -> str:
     text = made.page.read_text(encoding="utf-8")
-    start, end = text.index('<section id="epochs">'), "</section>"
+    start, end = text.index(f'<section id="{name}">'), "</section>"
     return text[start : text.index(end, start) + len(end)]
 
 
@@ -189,7 +189,7 @@ def test_epochs_stand_side_by_side(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("d", method="dora", steps=15)
     made = compare([tmp_path / "outputs"], tmp_path / "comparison")
     assert made.epochs is not None
-    part = section_of_epochs(made)
+    part = section_of(made, "epochs")
     assert part.count("<tr") == 3  # a run of less than an epoch has no row
     shown = Page(part).text
     for expected in ("Epoch 1", "Epoch 3", "Time per epoch", "20.0 s", "1.00 GiB", "3.00 GiB", "第 3 轮"):
@@ -199,9 +199,75 @@ def test_epochs_stand_side_by_side(make_run: MakeRun, tmp_path: Path) -> None:
     assert f"{sum(last) / 2:.4f}" in shown
 
 
+def test_runs_on_different_data_are_never_averaged(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, data, end, size in (("a", "builtin/word-problems", 0.4, 2**30), ("b", "own/rows.jsonl", 3.4, 3 * 2**30)):
+        make_run(name, data=data, end=end, steps=20, start=4.0, measured=size, loaded=size // 2)
+        make_run(f"{name}-torn", data=data, seed=7, steps=15, measured=9 * 2**30, loaded=9 * 2**30)
+    made = compare([tmp_path / "outputs"], tmp_path / "comparison")
+    assert [len(group.records) for group in made.study.arms.groups] == [4]
+    parts = section_of(made, "epochs").split("data-chosen=")
+    assert all(f">{name}</button>" in parts[0] for name in ("word-problems", "rows.jsonl"))
+    for part, name, size in zip(parts[1:], ("a", "b"), ("1.00 GiB", "3.00 GiB"), strict=True):
+        [epoch] = next(run.epochs for run in made.records if run.name == name)
+        assert f"{epoch.loss:.{4 if epoch.loss < 1 else 3}f}" in part
+        assert size in part  # of the run with an epoch, not of the torn one beside it
+    bars = section_of(made, "memory").split("data-chosen=")
+    assert [part.count("5.00 GiB") for part in bars] == [0, 1, 0]  # means of 1 and 9, of 3 and 9
+    assert [part.count("6.00 GiB") for part in bars] == [0, 0, 1]
+
+
+def test_without_scores_every_field_has_its_own_loss(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, data, loss in (("a", "own/a", 1.0), ("b", "own/b", 3.0)):
+        make_run(name, data=data, start=loss / 1.08, end=loss / 1.08, metrics={})
+    told = compare([tmp_path / "outputs"], tmp_path / "out").words()
+    assert [line.partition(" at ")[2][:22] for line in told[1:3]] == [
+        "a validation loss of 1",
+        "a validation loss of 3",
+    ]
+    assert [line.partition(":")[0] for line in told[1:3]] == ["a", "b"]
+
+
+def test_one_field_of_several_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", eval_every=20)
+    make_run("b", data="own/rows.jsonl", steps=15)
+    part = section_of(compare([tmp_path / "outputs"], tmp_path / "comparison"), "epochs")
+    assert '<p class="task">word-problems</p>' in part
+    assert "rows.jsonl" not in part
+
+
+@pytest.mark.parametrize("section", ["epochs", "runs"])
+def test_losses_of_one_column_have_as_many_digits(section: str, make_run: MakeRun, tmp_path: Path) -> None:
+    for method, loss in (("galore", 1.8364), ("fira", 1.6), ("stella", 0.9)):
+        make_run(method, method=method, start=loss / 1.08, end=loss / 1.08, eval_every=20, metrics={})
+    part = section_of(compare([tmp_path / "outputs"], tmp_path / "comparison"), section)
+    assert [re.findall(rf">({loss}\d*)<", part)[0] for loss in ("1.83", "1.6", "0.9")] == ["1.836", "1.600", "0.900"]
+
+
+@pytest.mark.parametrize("kind", ["run", "log", "bench", "bench begun"])
+def test_a_run_or_a_bench_is_no_place_for_a_comparison(kind: str, make_run: MakeRun, tmp_path: Path) -> None:
+    run, out = make_run("a"), tmp_path / "other"
+    out.mkdir()
+    name = {"run": "manifest.json", "log": "unified_log.jsonl", "bench": "bench.json", "bench begun": "journal.jsonl"}
+    (out / name[kind]).write_text("{}")
+    with pytest.raises(UsageError, match="E-CLI-004") as refused:
+        compare([run], out)
+    assert refused.value.where == f"--out {out}"
+    assert refused.value.found.endswith("bench" if "bench" in kind else "run")
+    assert [path.name for path in out.iterdir()] == [name[kind]]
+    assert compare([run], out / "comparison").page.is_file()
+
+
+def test_runs_of_several_kinds_are_no_headline(make_run: MakeRun, tmp_path: Path) -> None:
+    for data in ("a", "b"):
+        for method in ("galore", "fira"):
+            make_run(f"{data}-{method}", data=f"own/{data}", method=method, metrics={"validation": {"loss": 0.5}})
+    told = compare([tmp_path / "outputs"], tmp_path / "out").words()
+    assert told[0] == "4 runs, too few of a kind to tell differences from chance."
+
+
 def test_of_many_epochs_some_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", steps=400, eval_every=20)
-    shown = Page(section_of_epochs(compare([tmp_path / "outputs"], tmp_path / "comparison"))).text
+    shown = Page(section_of(compare([tmp_path / "outputs"], tmp_path / "comparison"), "epochs")).text
     assert [number for number in range(1, 22) if f"Epoch {number} " in shown] == [1, 4, 6, 9, 12, 15, 17, 20]
 
 

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from report.forged_bench import forge_bench
 from subspace.core.errors import DataError
 from subspace.report.curves import loss_curves
 from subspace.report.groups import group_runs
 from subspace.report.load import read_runs
 from subspace.report.series import pick_scale, smooth, spread, step_scale, thin
+from subspace.report.study import study_of
+from subspace.report.verdict_pictures import forest_picture, pareto_picture, search_picture
 
 MakeRun = Callable[..., Path]
 
@@ -154,6 +157,26 @@ def test_many_runs_and_names_in_other_scripts_are_drawn(make_run: MakeRun, tmp_p
         make_run(f"𓀀试验-{index}-" + "长" * 40, rank=index + 1, data=f"{index}.json", model=f"m{index}", steps=25)
     loss_curves(read_runs([tmp_path / "outputs"]), tmp_path / "loss.png")
     assert (tmp_path / "loss.png").stat().st_size > 20_000
+
+
+def test_marks_beyond_the_scale_stay_in_the_picture(tmp_path: Path) -> None:
+    for run in range(6):
+        found = [1.0 + (run + step) % 5 / 10 for step in range(40)]
+        found[0] = 900.0 if run == 5 else found[0]
+        lines = [
+            json.dumps({"event": "eval", "split": "validation", "step": s, "loss": v}) for s, v in enumerate(found)
+        ]
+        (tmp_path / str(run)).mkdir()
+        (tmp_path / str(run) / "unified_log.jsonl").write_text("\n".join(lines) + "\n")
+    loss_curves(read_runs([tmp_path]), tmp_path / "loss.png")  # a warning of the layout would be an error
+
+
+@pytest.mark.parametrize(("count", "name"), [(40, ""), (10, "a-setting-that-goes-on-and-on-and-on-and-on-and-on-and-")])
+def test_many_arms_and_long_names_leave_room_for_the_axes(count: int, name: str, tmp_path: Path) -> None:
+    arms = [f"galore, {name}rank {rank}" for rank in range(count)]
+    found = study_of([forge_bench(tmp_path / "bench", arms=arms, seeds=(0,), items=4, steps=9)])
+    for draw in (forest_picture, pareto_picture, search_picture):
+        assert draw(found, tmp_path / "picture.png")  # a warning of the layout would be an error
 
 
 def test_no_loss_at_all_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from subspace.report.arms import arrange
 from subspace.report.epochs import Epoch, read_epochs
 from subspace.report.load import read_run, read_runs
 from subspace.report.tables import (
@@ -147,9 +148,11 @@ def test_older_logs_tell_of_epochs_in_their_steps() -> None:
 
 def test_the_epochs_of_runs_are_a_table(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", eval_every=20, seconds=40.0)
-    write_epochs(read_runs([tmp_path / "outputs"]), tmp_path / "epochs.csv")
-    first, second = read_csv(tmp_path / "epochs.csv")
-    assert list(first) == ["run", "method", "fidelity", "model", "seed", "number", "step", "loss", "seconds"]
+    make_run("b", data="own/rows.jsonl", eval_every=20, steps=20)
+    write_epochs(arrange(read_runs([tmp_path / "outputs"])).fields, tmp_path / "epochs.csv")
+    first, second, other = read_csv(tmp_path / "epochs.csv")
+    assert list(first) == ["run", "method", "fidelity", "model", "seed", "task", "number", "step", "loss", "seconds"]
     assert (first["run"], first["number"], first["step"], first["seconds"]) == ("a", "1", "20", "20.0")
+    assert [row["task"] for row in (first, second, other)] == ["word-problems", "word-problems", "rows.jsonl"]
     assert (second["number"], second["step"], second["seconds"]) == ("2", "40", "20.0")
     assert float(second["loss"]) < float(first["loss"])

@@ -103,7 +103,7 @@ def test_titles_say_who_leads(tmp_path: Path) -> None:
     assert headline({"a": low, "b": high}, reference="a") == "b beats a."
     assert headline({"a": high, "b": low}, reference="a") == "Nothing beats a."
     assert headline({"b": noisy, "c": noisy[::-1]}, reference="b") == "Nothing is told apart from b."
-    assert headline({"a": [0.5], "b": [0.6]}) == "b scores highest, but nothing tells whether by chance."
+    assert headline({"a": [0.5], "b": [0.6]}) == "b scores best, but nothing tells whether by chance."
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_page_has_every_section_and_three_seeds_are_warned_of(comparison: Co
     assert "3 个随机种子" in page.text
     assert "subspace bench matrix.yaml --out outputs/forged" in page.text
     assert "torch 2.13.0+cpu" in page.text
-    assert text.count('class="band ') == 2 * 2 * len(ARMS) + 3 * 1  # losses of two tasks; three figures of one method
+    assert text.count('class="band ') == 2 * 2 * len(ARMS) + 2 * 3  # of two tasks: losses; three figures of one
 
 
 def test_against_a_reference_the_page_shows_differences_and_criteria(tmp_path: Path) -> None:
@@ -202,6 +202,35 @@ def test_against_a_reference_the_page_shows_differences_and_criteria(tmp_path: P
     for language, stop in (("en", "."), ("zh", "。")):
         assert all(line.endswith(stop) and not line.endswith(2 * stop) for line in made.words(language))
     assert "--reference lora" in Page(text).text
+
+
+def test_criteria_in_points_are_for_shares_only(tmp_path: Path) -> None:
+    made = compare(
+        [forge_bench(tmp_path / "bench", arms=ARMS, seeds=(0, 1), items=20)], tmp_path / "out", reference="lora"
+    )
+    shares = {scored.name: made.study.measure(scored).share for scored in made.study.scored}
+    assert shares == {"word-problems": True, "shakespeare": False}
+    for scored in made.study.scored:
+        task = made.study.verdict_on(scored)
+        assert task is not None
+        assert bool(successes(made.study, scored, task)) == shares[scored.name]
+    text = made.page.read_text(encoding="utf-8")
+    start = text.index('<section id="gates">')
+    shown = text[start : text.index("</section>", start)]
+    assert shown.count('<p class="task">word-problems</p>') == 1
+    assert "shakespeare" not in shown
+    assert len(re.findall(r"\d\.\d\d points \[", shown)) == 2 * (len(ARMS) - 1)
+    bare = forge_bench(tmp_path / "losses", arms=ARMS, tasks=("shakespeare",), seeds=(0, 1), items=20)
+    assert 'id="gates"' not in compare([bare], tmp_path / "out", reference="lora").page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("task", ["word-problems", "shakespeare"])
+def test_the_best_is_called_best_whatever_its_measure(task: str, tmp_path: Path) -> None:
+    several = study_of([forge_bench(tmp_path / "bench", arms=ARMS, tasks=(task,), seeds=(0, 1), items=40)])
+    assert [plain(lines(several)[0][0], language) for language in ("en", "zh")] == ["Best", "最好"]
+    for language, text in STRINGS.items():
+        for key in ("title_bare", "line_leads", "bare_best", "score_with_interval"):
+            assert not re.search("highest|lowest|最高|最低", text[key], re.IGNORECASE), (language, key)
 
 
 def test_a_reference_in_the_bench_is_taken(tmp_path: Path) -> None:

@@ -255,3 +255,14 @@ def test_wrong_tables_are_told() -> None:
         judge([])
     with pytest.raises(DataError, match="two tables"):
         judge([binary_table([0.5, 0.6]), binary_table([0.5, 0.6])])
+
+
+@pytest.mark.timeout(60)
+def test_most_arms_with_one_seed_is_no_endless_search_for_power() -> None:
+    """One score a run; only a and b were run with three seeds, so that noise is known from one pair of fifteen."""
+    table = loss_table([1.0, 0.9, 1.1, 1.2, 0.8, 1.0], items=1, seeds=3)
+    values = table.values.copy()
+    values[2:, 1:] = np.nan
+    task = _judge(dataclasses.replace(table, values=values)).tasks[0]
+    assert task.power.detectable is not None
+    assert math.isfinite(task.power.detectable)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from subspace.report.groups import LIGHT, Group
 from subspace.report.lines import Chart, End, Line
-from subspace.report.series import spread
+from subspace.report.series import Scale, spread
 from subspace.report.words.phrase import plain
 from subspace.report.words.strings import words
 from subspace.runs.durable import replace_file
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "PALE", "colour", "draw_chart", "fonts", "write_picture"]
+__all__ = ["INK", "PALE", "colour", "draw_chart", "fonts", "shortened", "write_picture"]
 
 INK, PALE, _GRID = "#1c2430", "#5b6572", "#e4e8ed"
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (5, 1.4, 1.2, 1.4)))
@@ -68,20 +68,21 @@ def draw_chart(axes: Axes, chart: Chart, language: str, family: list[str], point
             )
         if line.smoothed:
             axes.plot(line.steps, line.values, color=colour(line.group), alpha=0.22, linewidth=0.7, zorder=2)
-        _draw_line(axes, line, marked=chart.marked(line) or len(line.steps) == 1)
+        _draw_line(axes, line, chart.scale, marked=chart.marked(line) or len(line.steps) == 1)
     _frame(axes, chart, family)
     _caption(axes, chart, language, family)
     ends = chart.ends
     _name_lines(axes, [end for end in ends if end.step is None], chart, family, points)
     for end in ends:
         if end.step is not None:
-            _write(axes, end.group, (end.step, end.value), axes.transData, family)
+            _write(axes, end.group, (end.step, chart.scale.kept(end.value)), axes.transData, family)
 
 
-def _draw_line(axes: Axes, line: Line, *, marked: bool) -> None:
+def _draw_line(axes: Axes, line: Line, scale: Scale, *, marked: bool) -> None:
+    """Draw what the eye follows; what lies outside of the scale is put on its edge, as marks are not cut off there."""
     axes.plot(
         line.steps,
-        line.line,
+        [scale.kept(value) for value in line.line],
         color=colour(line.group),
         linestyle=_DASHES[line.group.index // len(LIGHT) % len(_DASHES)],
         linewidth=1.9,
@@ -153,7 +154,7 @@ def _write(axes: Axes, group: Group, place: tuple[float, float], transform: Any,
     from matplotlib.patheffects import withStroke
 
     axes.annotate(
-        _shortened(group.label),
+        shortened(group.label),
         place,
         xycoords=transform,
         xytext=(7, 0),
@@ -168,7 +169,7 @@ def _write(axes: Axes, group: Group, place: tuple[float, float], transform: Any,
     )
 
 
-def _shortened(label: str) -> str:
+def shortened(label: str) -> str:
     """Return as much of a label as takes less than half the width of a chart; Chinese signs are twice as wide."""
     room = _NAME_UNITS
     for place, sign in enumerate(label):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from subspace.core.errors import UsageError
 from subspace.report.curves import loss_curves
 from subspace.report.page.document import write_page
 from subspace.report.page.verdict import lines, title, warnings
@@ -18,6 +19,8 @@ from subspace.report.verdict_pictures import forest_picture, pareto_picture, sea
 from subspace.report.verdict_tables import write_verdict_tables
 from subspace.report.words.phrase import plain
 from subspace.report.words.strings import words
+from subspace.runs.bench_layout import BenchLayout
+from subspace.runs.discovery import is_run
 from subspace.runs.durable import disk_errors
 
 __all__ = ["Comparison", "compare"]
@@ -79,16 +82,17 @@ def compare(
 
     Args:
         paths: Run folders, or folders that hold run folders.
-        out: Made if absent; an earlier comparison in it is replaced file by file, other files stay.
+        out: Made if absent; an earlier comparison in it is replaced file by file, other files stay. No run, no bench.
         language: Of the pictures and of the page as it opens; "en" or "zh".
         reference: The arm that all others are held against; None compares all pairs.
         metric: What speaks for every task that has it.
 
     Raises:
         DataError: E-DAT-001 if a path holds no run.
-        UsageError: E-CLI-001 if there is no such arm or metric.
+        UsageError: E-CLI-001 if there is no such arm or metric; E-CLI-004 if `out` is a run or a bench.
         ResourceError: E-RES-002 if `out` cannot be written.
     """
+    _check_free(out)
     listed = list(paths)
     command = _command(listed, out, language, reference, metric)
     found = study_of(listed, reference=reference, metric=metric, command=command)
@@ -116,6 +120,26 @@ def compare(
         further.get("refreshes"),
         further.get("epochs"),
         notes,
+    )
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder that is a run or a bench: a comparison is none of its files.
+
+    Raises:
+        UsageError: E-CLI-004.
+    """
+    layout = BenchLayout(out)
+    bench = layout.bench.is_file() or layout.journal.is_file()
+    if not bench and not is_run(out):
+        return
+    beside = layout.comparison if bench else out.resolve().parent / "comparison"
+    raise UsageError(
+        "E-CLI-004",
+        where=f"--out {out}",
+        found="the folder of a bench" if bench else "the folder of a run",
+        expected="a folder that is new, empty, or holds an earlier comparison",
+        action=f"Give another folder, such as `--out {shlex.quote(str(beside))}`.",
     )
 
 
@@ -155,5 +179,5 @@ def _further(study: Study, out: Path, language: str) -> dict[str, Path]:
     if written["refreshes"]:
         write_refreshes(records, paths["refreshes"])
     if written["epochs"]:
-        write_epochs(records, paths["epochs"])
+        write_epochs(study.arms.fields, paths["epochs"])
     return {key: path for key, path in paths.items() if written[key]}

@@ -61,9 +61,13 @@ class Scale:
     logarithmic: bool
     ticks: tuple[float, ...]
 
+    def kept(self, value: float) -> float:
+        """Return `value`, or the end of the axis that it lies beyond."""
+        return min(max(value, self.low), self.high)
+
     def place(self, value: float) -> float:
         """Return where `value` lies, 0 at the bottom and 1 at the top; what lies outside is put on the edge."""
-        value = min(max(value, self.low), self.high)
+        value = self.kept(value)
         if self.logarithmic:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)

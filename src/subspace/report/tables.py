@@ -19,6 +19,8 @@ from subspace.runs.durable import replace_file
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from subspace.report.arms import Field
+
 __all__ = [
     "LOWER_IS_BETTER",
     "SummaryRow",
@@ -41,7 +43,7 @@ _PREFERRED = ("exact_match", "accuracy", "f1", "rougeL", "perplexity", "loss")
 _RUN = ("run", "method", "fidelity", "model", "seed")
 _TIDY = (*_RUN, "step", "metric", "value")
 _REFRESHES = (*_RUN, "step", "weight", "metric", "value")
-_EPOCHS = (*_RUN, "number", "step", "loss", "seconds")
+_EPOCHS = (*_RUN, "task", "number", "step", "loss", "seconds")
 _NOT_MEASURED = frozenset({"schema", "event", "step", "split", "machine"})
 
 
@@ -174,13 +176,18 @@ def write_refreshes(records: Iterable[RunRecord], path: Path) -> None:
     write_csv(path, _REFRESHES, ({**run, **row} for run, found in runs for row in weight_rows(found)))
 
 
-def write_epochs(records: Iterable[RunRecord], path: Path) -> None:
-    """Write validation loss and seconds of every epoch of every run as CSV.
+def write_epochs(fields: Iterable[Field], path: Path) -> None:
+    """Write validation loss and seconds of every epoch of every run as CSV, each with the task that it was trained on.
 
     Raises:
         ResourceError: E-RES-002 if the disk refuses.
     """
-    rows = ({**_run(record), **asdict(epoch)} for record in records for epoch in record.epochs)
+    rows = (
+        {**_run(record), "task": field.name, **asdict(epoch)}
+        for field in fields
+        for record in field.records
+        for epoch in record.epochs
+    )
     write_csv(path, _EPOCHS, rows)
 
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subspace.report.axes import INK, PALE, colour, fonts, write_picture
+from subspace.report.axes import INK, PALE, colour, fonts, shortened, write_picture
+from subspace.report.bench import Search
 from subspace.report.charts.rows import Row
 from subspace.report.charts.scatter import Dot, front
 from subspace.report.charts.search import value_scale
 from subspace.report.costs import COSTS
+from subspace.report.groups import Group
 from subspace.report.measures import Measure
 from subspace.report.page.cost import cost_axis, cost_dots
 from subspace.report.page.ranking import rows_of, score_scale
@@ -31,6 +33,10 @@ _GRID = "#e4e8ed"
 _MOST_ROWS = 60
 """Arms in all panels together; of more, the best of each task."""
 _ROW_INCHES = 0.3
+_NAME_INCHES = 0.18
+"""Height of a name in the legend of searches."""
+_INSIDE = 8
+"""Searches that are named inside their panel; of more, beside it."""
 _MOST_TASKS = 3
 """Tasks whose costs are drawn; the page has all."""
 _MOST_NAMES = 12
@@ -76,7 +82,7 @@ def _forest(axes: Axes, rows: Sequence[Row], measure: Measure, family: list[str]
                 text, (x, place), xycoords=("axes fraction", "data"), va="center", ha=align, fontsize=8.5, color=INK,
                 family=family, annotation_clip=False,
             )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [row.group.label for row in rows])
+    axes.set_yticks(range(len(rows)), [shortened(row.group.label) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(scale.low, scale.high)
     form = (lambda value: f"{100 * value:g} %") if measure.share else "{:g}".format
@@ -131,8 +137,9 @@ def _dots(
             continue
         right = across.place(dot.cost) < 0.7
         axes.annotate(
-            dot.group.label, (dot.cost, dot.score), xytext=(6 if right else -6, 4), textcoords="offset points",
-            ha="left" if right else "right", fontsize=8, color=colour(dot.group), family=family,
+            shortened(dot.group.label), (dot.cost, dot.score), xytext=(6 if right else -6, 4),
+            textcoords="offset points", ha="left" if right else "right", fontsize=8, color=colour(dot.group),
+            family=family,
         )  # fmt: skip
     if across.logarithmic:
         axes.set_xscale("log")
@@ -156,31 +163,42 @@ def search_picture(study: Study, path: Path, *, language: str = "en") -> bool:
         return False
     family = fonts(study.arms.groups, words(language))
 
+    most = min(max(len(searches) for searches in fields.values()), _MOST_ROWS)
+
     def draw(figure: Figure) -> None:
         found = figure.subplots(1, len(fields), squeeze=False)[0]
         for axes, ((task, _), searches) in zip(found, fields.items(), strict=True):
-            for group, search in searches:
-                last = max(trial.rung for trial in search.trials)
-                points = sorted(
-                    (trial.value, trial.score) for trial in search.trials if trial.rung == 0 and trial.score is not None
-                )
-                axes.plot(*zip(*points, strict=True), color=colour(group), linewidth=1.5, label=group.label)
-                chosen = [t for t in search.trials if t.value == search.chosen and t.rung in (0, last)]
-                for trial in chosen[:1]:
-                    axes.plot([trial.value], [trial.score], "o", color=colour(group), markersize=6)
-            scale = value_scale([t.value for _, search in searches for t in search.trials if t.value > 0])
-            axes.set_xscale("log")
-            axes.minorticks_off()
-            axes.set_xlim(scale.low, scale.high)
-            axes.set_xticks(scale.ticks, [f"{tick:g}" for tick in scale.ticks])
-            axes.set_xlabel(searches[0][1].key, fontsize=9, color=PALE, family=family)
-            axes.grid(axis="y", color=_GRID, linewidth=0.8)
-            axes.legend(fontsize=8, frameon=False, prop={"family": family, "size": 8})
+            _search(axes, searches[:_MOST_ROWS], family)
             _title(axes, f"{task}: {plain(Measure.of(searches[0][1].metric, []).name, language)}", family)
             _quiet(axes, family)
 
-    write_picture(path, (5.4 * len(fields), 3.5), draw)
+    write_picture(path, (5.4 * len(fields), max(3.5, 0.8 + _NAME_INCHES * most)), draw)
     return True
+
+
+def _search(axes: Axes, searches: Sequence[tuple[Group, Search]], family: list[str]) -> None:
+    for group, search in searches:
+        last = max(trial.rung for trial in search.trials)
+        points = sorted(
+            (trial.value, trial.score) for trial in search.trials if trial.rung == 0 and trial.score is not None
+        )
+        axes.plot(*zip(*points, strict=True), color=colour(group), linewidth=1.5, label=shortened(group.label))
+        chosen = [
+            (trial.value, trial.score)
+            for trial in search.trials
+            if trial.value == search.chosen and trial.rung in (0, last) and trial.score is not None
+        ]
+        for value, score in chosen[:1]:
+            axes.plot([value], [score], "o", color=colour(group), markersize=6)
+    scale = value_scale([t.value for _, search in searches for t in search.trials if t.value > 0])
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xlim(scale.low, scale.high)
+    axes.set_xticks(scale.ticks, [f"{tick:g}" for tick in scale.ticks])
+    axes.set_xlabel(searches[0][1].key, fontsize=9, color=PALE, family=family)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(searches) > _INSIDE else {}
+    axes.legend(fontsize=8, frameon=False, prop={"family": family, "size": 8}, **beside)
 
 
 def _title(axes: Axes, text: str, family: list[str]) -> None:

@@ -15,7 +15,7 @@ from subspace.statistics.effects import cliffs_delta, d_z, rank_biserial
 from subspace.statistics.findings import Comparison, Interval, Rank, TaskVerdict
 from subspace.statistics.intervals import BOOTSTRAP, p_value, t_interval
 from subspace.statistics.pairing import Pair, arm_spread, lay_out, scores_by_seed
-from subspace.statistics.power import plan_power
+from subspace.statistics.power import noise_of, plan_power
 from subspace.statistics.resampling import bootstrap_means, percentile_ends
 from subspace.statistics.scores import ScoreTable
 from subspace.statistics.shared_noise import SharedNoise, shared_noise
@@ -113,7 +113,10 @@ def finish(work: Draft, settings: Settings, adjusted: Adjusted, hypotheses: int)
     groups = _groups(work, comparisons, settings.reference)
     spreads = [pair.spread for pair in work.pairs]
     letters = letters_of(groups, table.arms)
-    seeds = int(np.median([pair.spread.num_seeds for pair in work.pairs])) if work.pairs else len(table.seeds)
+    measured = noise_of(spreads)
+    # pairs that repeat nothing say nothing of the noise, nor of how often it is met
+    repeated = [spread.num_seeds for spread in spreads if measured is None or spread.scope == measured.scope]
+    seeds = int(np.median(repeated)) if repeated else len(table.seeds)
     return TaskVerdict(
         task=table.task,
         metric=table.metric,

@@ -100,7 +100,7 @@ def detectable_difference(
     degrees: float | None = None,
     target: float = TARGET,
 ) -> float:
-    """Return the true difference that is found with probability `target`."""
+    """Return the true difference that is found with probability `target`; infinite if none is."""
     deviation = _design(noise, seeds, items, alpha, degrees)[2]
     if deviation == 0.0:
         return 0.0
@@ -111,6 +111,8 @@ def detectable_difference(
     high = deviation
     while not reached(high):
         high *= 2.0
+        if not math.isfinite(high):
+            return math.inf
     low = 0.0
     for _ in range(50):
         middle = (low + high) / 2.0

@@ -8,6 +8,7 @@ from subspace.core.units import format_bytes
 from subspace.report.charts.rows import Bar, bars
 from subspace.report.charts.scatter import Dot, scatter
 from subspace.report.costs import COSTS, Cost
+from subspace.report.groups import Group
 from subspace.report.page.curves import drawn_groups
 from subspace.report.page.parts import choices, section
 from subspace.report.score_tables import Scored
@@ -69,13 +70,22 @@ def _front(study: Study, scored: Scored, cost: Cost, language: str) -> str:
 
 
 def memory(study: Study, language: str) -> str:
-    """Return planned against measured peak memory."""
+    """Return planned against measured peak memory of every field."""
+    bodies: list[tuple[Said, str]] = []
+    for field in study.arms.fields:
+        rows = _memory_rows(drawn_groups(study, field.groups))
+        if rows:
+            bodies.append((field.name, bars(rows, format_bytes, language)))
+    body = choices(bodies, named=len(study.arms.fields) > 1) if bodies else ""
+    return section("memory", say("memory"), body, [say("memory_note")])
+
+
+def _memory_rows(groups: Sequence[Group]) -> list[Bar]:
     rows = []
-    for group in drawn_groups(study, study.arms.groups):
+    for group in groups:
         measured = [run.measured_peak_bytes for run in group.records if run.measured_peak_bytes is not None]
         planned = [run.planned_peak_bytes for run in group.records if run.planned_peak_bytes is not None]
         if measured or planned:
             means = [sum(found) / len(found) if found else None for found in (measured, planned)]
             rows.append(Bar(group, means[0], means[1]))
-    body = bars(rows, format_bytes, language) if rows else ""
-    return section("memory", say("memory"), body, [say("memory_note")])
+    return rows

@@ -51,21 +51,27 @@ def curves(study: Study, language: str) -> str:
             shown |= {line.group.index: line.group for chart in charts for line in chart.lines}
     if not bodies:
         return ""
+    several, legend = len(study.arms.fields) > 1, keys(shown[index] for index in sorted(shown))
     note: list[Said] = [say("curves_note")]
     if left_out:
         note.append(say("curves_left_out", count=_MOST_LINES))
-    return section("curves", say("curves"), keys(shown[index] for index in sorted(shown)) + choices(bodies), note)
+    return section("curves", say("curves"), legend + choices(bodies, named=several), note)
 
 
 def microscope(study: Study, language: str) -> str:
-    """Return what refreshes did to the subspaces; nothing if no run has logged any."""
-    groups = drawn_groups(study, [group for group in study.arms.groups if any(run.refreshes for run in group.records)])
-    charts = subspace_charts(groups)
-    if not charts:
+    """Return what refreshes did to the subspaces of every field; nothing if no run has logged any."""
+    bodies: list[tuple[Said, str]] = []
+    shown: dict[int, Group] = {}
+    for field in study.arms.fields:
+        groups = drawn_groups(study, [group for group in field.groups if any(run.refreshes for run in group.records)])
+        charts = subspace_charts(groups)
+        if charts:
+            drawn = "".join(line_chart(chart, language, _SMALL_PIXELS) for chart in charts)
+            bodies.append((field.name, f'<div class="pair small">{drawn}</div>{_heat(groups)}'))
+            shown |= {line.group.index: line.group for chart in charts for line in chart.lines}
+    if not bodies:
         return ""
-    shown = {line.group.index: line.group for chart in charts for line in chart.lines}
-    drawn = "".join(line_chart(chart, language, _SMALL_PIXELS) for chart in charts)
-    body = f'{keys(shown.values())}<div class="pair small">{drawn}</div>{_heat(groups)}'
+    body = keys(shown[index] for index in sorted(shown)) + choices(bodies, named=len(study.arms.fields) > 1)
     return section("subspace", say("subspace"), body, [say("subspace_note")])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from html import escape
 
 from subspace.core.errors import DataError
@@ -19,12 +20,19 @@ from subspace.statistics.success import Cost, Gate, Success, judge_success
 
 __all__ = ["gates", "successes"]
 
+_DIGITS = 2
+"""Of points: the bounds are told in tenths."""
 _LOOKS = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "soft"}
 _ORDER = {"PASS": 0, "INCONCLUSIVE": 1, "FAIL": 2}
 
 
 def successes(study: Study, scored: Scored, task: TaskVerdict) -> list[Success]:
-    """Return the criteria of every arm of a task against the reference, in the order of the ranking."""
+    """Return the criteria of every arm of a task against the reference, in the order of the ranking.
+
+    They are stated in points, and so only where scores are shares.
+    """
+    if not study.measure(scored).share:
+        return []
     found = []
     groups = {group.label: group for group in scored.field.groups}
     for rank in task.ranking:
@@ -62,7 +70,7 @@ def gates(study: Study) -> str:
         found = successes(study, scored, task) if task is not None else []
         if not found:
             continue
-        measure = study.measure(scored)
+        measure = replace(study.measure(scored), digits=_DIGITS)
         heads: list[Said] = [say("arm"), *(say(f"gate_{gate.name}") for gate in found[0].gates), say("gate_all")]
         rows = []
         for success in found:

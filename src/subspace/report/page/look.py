@@ -53,7 +53,9 @@ h3{margin:26px 0 6px;font-size:15px;font-weight:650}
 .task{margin:0 0 12px;font-size:14px;color:var(--soft)}
 .task:not(:first-child){margin-top:30px}
 .hint{font-size:13px;color:var(--soft);font-weight:400}
-.scroll{overflow-x:auto;max-width:100%}
+.scroll{overflow-x:auto;max-width:100%;background:
+linear-gradient(to left,var(--paper) 50%,transparent) right/48px 100% no-repeat local,
+linear-gradient(to left,color-mix(in srgb,var(--ink) 22%,transparent),transparent) right/20px 100% no-repeat scroll}
 table{border-collapse:collapse;font-size:14px}
 table.sortable{width:100%}
 table.narrow{width:auto;min-width:min(100%,420px)}

@@ -115,6 +115,8 @@ color:var(--soft)}
 .soft{font-weight:600;color:var(--soft)}
 .gates td,.gates td:first-child{vertical-align:top;white-space:normal}
 .gates td:not(:first-child){min-width:150px}
+.gates td:first-child{padding-left:18px;overflow-wrap:break-word}
+.gates td:first-child .swatch{position:absolute;left:0;top:12px}
 .gates th{white-space:normal;vertical-align:bottom}
 .good{color:var(--good);font-weight:600}
 .bad{color:var(--bad);font-weight:600}

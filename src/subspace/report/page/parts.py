@@ -60,10 +60,15 @@ def folded(title: Said, body: str) -> str:
     return f'<details><summary>{both(title)}</summary><div class="inside">{body}</div></details>'
 
 
-def choices(options: Sequence[tuple[Said, str]]) -> str:
-    """Return bodies of which one is shown; all of them where scripts do not run."""
+def choices(options: Sequence[tuple[Said, str]], *, named: bool = False) -> str:
+    """Return bodies of which one is shown; all of them where scripts do not run.
+
+    Args:
+        options: Titles and bodies, at least one.
+        named: The title of a single one is told, too.
+    """
     if len(options) == 1:
-        return options[0][1]
+        return (f'<p class="task">{both(options[0][0])}</p>' if named else "") + options[0][1]
     buttons = "".join(
         f'<button type="button" data-choice="{number}" aria-pressed="{str(number == 0).lower()}">{both(title)}</button>'
         for number, (title, _) in enumerate(options)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 from subspace.core.units import format_bytes, format_count, format_seconds
 from subspace.report.charts.marks import swatch
-from subspace.report.measures import metric_name
+from subspace.report.measures import Measure, metric_name
 from subspace.report.page.parts import MOST_ROWS, Value, folded, section, table
 from subspace.report.study import Study
-from subspace.report.tables import SummaryRow, format_score, summary_rows
+from subspace.report.tables import SummaryRow, summary_rows
 from subspace.report.words.phrase import Said, both, say
 
 __all__ = ["files_beside", "missing", "runs"]
 
 _MOST_NOTES = 60
+_LEAST_DIGITS = 3
 
 
 def runs(study: Study) -> str:
@@ -29,6 +31,7 @@ def runs(study: Study) -> str:
     heads += [say("score_before")] if before else []
     heads.append(say("validation_loss") if metric is None else metric_name(metric))
     heads += [say("trained"), say("memory_head"), say("time"), say("state")]
+    form = _form(metric, rows)
     groups = {id(run): group for group in study.arms.groups for run in group.records}
     body = []
     for run, row in zip(study.records[:MOST_ROWS], rows, strict=False):
@@ -36,8 +39,12 @@ def runs(study: Study) -> str:
         cells = [Value(f"{swatch(group)}{escape(row.run)}", row.run)]
         cells += [_value(row.fidelity, str)] if fidelity else []
         cells.append(_value(row.seed, str))
-        cells += [_value(row.score_before, lambda value: format_score(metric, value))] if before else []
-        cells += [_score(row), *_costs(row), Value(both(say(f"state_{row.outcome}")), row.outcome)]
+        cells += [_value(row.score_before, form)] if before else []
+        cells += [
+            _value(row.best_validation_loss if metric is None else row.score, form),
+            *_costs(row),
+            Value(both(say(f"state_{row.outcome}")), row.outcome),
+        ]
         body.append((group.index, cells))
     note = [say("rows_left_out", shown=MOST_ROWS, count=len(rows))] if len(rows) > MOST_ROWS else []
     made = table(heads, body)
@@ -45,10 +52,16 @@ def runs(study: Study) -> str:
     return section("runs", say("runs"), shown, note)
 
 
-def _score(row: SummaryRow) -> Value:
-    if row.metric is None:
-        return _value(row.best_validation_loss, lambda value: format_score("loss", value))
-    return _value(row.score, lambda value: format_score(row.metric, value))
+def _form(metric: str | None, rows: Sequence[SummaryRow]) -> Callable[[float], str]:
+    """Return how scores are written, all with as many digits; three at least, as runs of several tasks may be here."""
+    found = [
+        score
+        for row in rows
+        for score in ((row.best_validation_loss,) if metric is None else (row.score_before, row.score))
+        if score is not None
+    ]
+    measure = Measure.of(metric or "loss", found)
+    return measure.value if measure.share else replace(measure, digits=max(measure.digits, _LEAST_DIGITS)).value
 
 
 def _costs(row: SummaryRow) -> list[Value]:

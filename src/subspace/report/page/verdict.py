@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from subspace.report.arms import Field
 from subspace.report.measures import Measure
 from subspace.report.page.facts import facts
 from subspace.report.page.power import amounts, power_line
@@ -94,11 +95,14 @@ def _bare_title(study: Study) -> Phrase:
     if len(study.records) == 1:
         return say("title_run", run=study.records[0].name)
     top = _leading(study)
-    return say("title_bare", arm=top) if top else say("title_runs", count=len(study.records))
+    if top is not None:
+        return say("title_bare", arm=top)
+    rivals = any(len(scored.scores) > 1 for scored in study.scored)
+    return say("title_scored" if rivals else "title_runs", count=len(study.records))
 
 
 def _leading(study: Study) -> str | None:
-    """Return the arm with the highest mean on the one task there is."""
+    """Return the arm with the best mean on the one task there is."""
     if len(study.scored) != 1 or len(study.scored[0].scores) < 2:
         return None
     return _means(study.scored[0])[0][0]
@@ -178,7 +182,8 @@ def lines(study: Study) -> list[tuple[Said, list[Said]]]:
             (say("line_perhaps_behind"), _perhaps(task, one.about, one.perhaps_behind, measure)),
             (say("line_power"), [power_line(task.power, measure)]),
         ]
-    return found or [(say("line_scores"), _unscored(study))]
+    fields = study.arms.fields
+    return found or [(field.name if len(fields) > 1 else say("line_scores"), _unscored(field)) for field in fields]
 
 
 def _result(task: TaskVerdict, study: Study, scored: Scored, measure: Measure) -> list[Said]:
@@ -251,10 +256,10 @@ def _bare(study: Study, scored: Scored, measure: Measure) -> list[Said]:
     return told
 
 
-def _unscored(study: Study) -> list[Said]:
-    """Return what logs say where no run was scored."""
+def _unscored(field: Field) -> list[Said]:
+    """Return what the logs of a field say where no run was scored."""
     lowest = []
-    for group in study.arms.groups:
+    for group in field.groups:
         losses = [min(values) for run in group.records if (values := run.series("eval", "loss")[1])]
         if losses:
             lowest.append((sum(losses) / len(losses), group.label))

@@ -69,7 +69,7 @@ SECTIONS: Mapping[str, str] = {
     "gates": "Success criteria",
     "gates_note": (
         "Against {reference}. Large: what the data can support. Small: the figure with its interval, and the criterion "
-        "taken literally, which luck can meet."
+        "taken literally, which luck can meet. A point is 0.01 of a share; only tasks scored by a share are judged."
     ),
     "gate_E": "Efficiency: parameters ≤ 70 % or FLOPs ≤ 80 %",
     "gate_A": "Score: at most half a point lost",
