@@ -412,3 +412,10 @@ def test_once_an_epoch_stays_once_an_epoch(write) -> None:
     assert migration.recipe["training"]["eval_steps"] == migration.recipe["training"]["save_steps"] == "epoch"
     assert "eval_strategy is not 'steps'" in reason(migration, "eval_steps")
     assert "save_strategy is not 'steps'" in reason(migration, "save_steps")
+
+
+def test_two_names_of_one_strategy_without_validation_rows(write) -> None:
+    migration = extra(write, "eval_strategy: epoch\nevaluation_strategy: epoch")
+    assert "eval_steps" not in migration.recipe.get("training", {})
+    for key in ("eval_strategy", "evaluation_strategy"):
+        assert "no validation rows" in reason(migration, key)

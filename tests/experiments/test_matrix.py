@@ -34,6 +34,7 @@ def cell_of(matrix: Matrix, arm: str, task: str | None = None, model: str | None
     [
         ({"arms": {"a": {"method": {"name": "lora", "rnk": 2}}}}, "E-CFG-007", "arms.a.method.rnk"),
         ({"arms": {"a": {"method": "lorra"}}}, "E-CFG-018", "Did you mean 'lora'"),
+        ({"arms": {"a": {"method": {"name": "lora", "rnk": 2, "foo": 1}}}}, "E-CFG-007", "(and 1 more)"),
         ({"arms": {"a": {"methd": "lora"}}}, "E-CFG-007", "Did you mean 'method'"),
         ({"tasks": {"t": {"metrik": "loss"}}}, "E-CFG-007", "tasks.t.metrik"),
         ({"tasks": {"t": {"metric": "accuracy"}}}, "E-EVL-001", "tasks.t.metric"),

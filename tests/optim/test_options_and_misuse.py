@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from subspace_runs import OPTIMIZERS, WHOLE
@@ -62,6 +64,9 @@ def test_loss_scaling_is_refused_where_gradients_are_used_before_it(kind: str) -
     scaler.scale(model(torch.ones(2, 24)).square().sum()).backward()
     with pytest.raises(ConfigError, match=r"E-CFG-014 update: .*loss scaling.*bfloat16"):
         scaler.step(optimizer)
+    optimizer.zero_grad()
+    model(torch.ones(2, 24)).square().sum().backward()
+    optimizer.step()  # without the scaler it goes on
 
 
 def test_loss_scaling_works_after_the_backward_pass() -> None:
@@ -186,6 +191,36 @@ def test_one_is_a_number_and_no_flag() -> None:
 def test_a_misspelt_key_of_a_group(key: str, close: str) -> None:
     with pytest.raises(ConfigError, match=f"E-CFG-007 group.{key}: no such option. Did you mean '{close}'"):
         GaLoreAdamW([{"params": [MATRIX], "rank": 4, key: 5}], lr=1e-3)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["momentum", "beta1", "beta2", "no_weight_decay", "weight_decay_mult", "apply_weight_decay", "fresh", "reset"],
+)
+def test_keys_of_other_optimizers_are_no_misspelt_ones(key: str) -> None:
+    assert GaLoreAdamW([{"params": [MATRIX], "rank": 4, key: 0.5}], lr=1e-3).param_groups[0][key] == 0.5
+
+
+def test_numbers_of_numpy_are_numbers_and_are_saved_as_ours() -> None:
+    options: dict[str, Any] = {
+        "lr": np.float32(1e-3),
+        "rank": np.int64(4),
+        "betas": [np.float32(0.9), np.float64(0.99)],
+        "eps": np.float32(1e-8),
+        "weight_decay": np.float32(0.1),
+        "refresh_interval": np.int64(5),
+        "scale": np.float32(0.25),
+        "seed": np.int64(3),
+    }
+    optimizer = GaLoreAdamW([MATRIX], **options)
+    group = optimizer.param_groups[0]
+    kept = [
+        *(group[key] for key in ("lr", "rank", "eps", "weight_decay")),
+        *group["betas"],
+        *group["settings"].values(),
+    ]
+    assert {type(value) for value in kept} <= {int, float, str, bool}
+    json.dumps({key: value for key, value in group.items() if key != "params"})
 
 
 def test_other_keys_of_a_group_are_its_owner_s() -> None:

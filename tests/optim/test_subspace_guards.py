@@ -186,6 +186,31 @@ def test_a_basis_that_was_kept_makes_no_interval_longer() -> None:
     assert optimizer.state[weight]["overlaps"].tolist() == [-1.0] * 5
 
 
+def test_an_unused_expert_does_not_keep_the_interval_of_the_others_short() -> None:
+    weight, gradient = nn.Parameter(torch.randn(3, 16, 12)), torch.randn(3, 16, 12)
+    optimizer = GaLoreAdamW([weight], rank=3, refresh_interval=2, refresh="adaptive")
+    for step in range(14):
+        weight.grad = gradient.clone()
+        if step:
+            weight.grad[2] = 0.0
+        optimizer.step()
+    assert optimizer.state[weight]["interval"] > 2
+
+
+def test_state_of_an_older_version_goes_on_without_overlaps() -> None:
+    weight, gradient = nn.Parameter(torch.randn(16, 12)), torch.randn(16, 12)
+    first, second = (GaLoreAdamW([weight], rank=3, refresh_interval=2, refresh="adaptive") for _ in range(2))
+    weight.grad = gradient.clone()
+    first.step()
+    state = first.state_dict()
+    del state["state"][0]["overlaps"]
+    second.load_state_dict(state)
+    for _ in range(3):
+        weight.grad = gradient.clone()
+        second.step()
+    assert second.state[weight]["overlaps"].tolist()[-1] == pytest.approx(1.0)
+
+
 def test_a_basis_that_is_found_again_makes_an_interval_longer() -> None:
     """The same gradient at every step: the new basis is the old one to the bit, and that is a sign of steadiness."""
     weight = nn.Parameter(torch.randn(16, 12))

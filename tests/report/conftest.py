@@ -79,7 +79,14 @@ def write_run(
                 "step", step=step, epoch=step / 20, loss=noisy, learning_rate=5e-4, grad_norm=1.0, machine=machine
             )
             if eval_every and step % eval_every == 0:
-                run.log.write("eval", step=step, split="validation", loss=loss * 1.08, num_targets=900, machine=machine)
+                run.log.write(
+                    "eval",
+                    step=step,
+                    split="validation",
+                    loss=loss * 1.08,
+                    num_targets=900,
+                    machine=machine | {"seconds": 0.0},
+                )
         run.log.write("run_end", step=steps, outcome="finished" if finished else "stopped")
         found = {"validation": {"exact_match": 0.7, "loss": end}} if metrics is None else metrics
         if finished:

@@ -144,6 +144,10 @@ def test_older_logs_tell_of_epochs_in_their_steps() -> None:
         evaluated(10, 1.5),
     ]
     assert list(read_epochs(log)) == [Epoch(1, 5, 2.0, 7.0)]
+    log[2]["epoch"] = 2.0
+    log[3]["step"] = 9
+    # how long the first evaluation took is not known, and so is not the second epoch's training
+    assert list(read_epochs(log)) == [Epoch(1, 5, 2.0, 7.0), Epoch(2, 9, 1.5, None)]
 
 
 def test_the_epochs_of_runs_are_a_table(make_run: MakeRun, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from subspace.runs.discovery import runs_in
+import pytest
+
+from subspace.runs.discovery import is_lost, runs_in
 
 
 def run_at(path: Path) -> Path:
@@ -31,3 +33,11 @@ def test_a_bench_that_cannot_be_read_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text("{")
     inside = run_at(tmp_path / "run")
     assert runs_in(tmp_path) == [inside]
+
+
+def test_what_can_only_be_a_path_and_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_at(tmp_path / "Qwen/mine")
+    assert all(map(is_lost, ("./lost", "~/lost", "/lost", "a/b/c", "Qwen/mine/lost")))
+    # the second may well be on a hub, whatever lies here
+    assert not any(map(is_lost, ("lost", "Qwen/Qwen2-0.5B", "Qwen/mine", "builtin/lost", str(tmp_path))))

@@ -25,7 +25,9 @@ def verb(
         list[Path],
         typer.Argument(help="Run folders, of any age, benches, results of other tools; a folder counts as all in it."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for page, plots and tables.")] = Path("comparison"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for page, plots and tables; no run or bench.")] = Path(
+        "comparison"
+    ),
     reference: Annotated[
         str | None, typer.Option("--reference", help="Method that all others are held against; else all pairs.")
     ] = None,

@@ -239,7 +239,8 @@ class _Work:
     def _take_back(self, key: str, reason: str) -> None:
         if key in self.carried:
             section, _, name = CARRIED[key][0].partition(".")
-            del self.recipe[section][name], self.carried[key]
+            self.recipe[section].pop(name, None)
+            del self.carried[key]
             self.drop(key, reason)
 
 

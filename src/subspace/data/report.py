@@ -30,7 +30,8 @@ class Tally:
         """Count a row."""
         self.counts[error.code] += 1
         if len(self.errors) < _KEPT_ERRORS:
-            self.errors.append(error)
+            error.__context__ = None
+            self.errors.append(error.with_traceback(None))  # which would keep the rows
 
     @property
     def shown(self) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
-from subspace.core.errors import DataError
+from subspace.core.errors import DataError, SubspaceError
 from subspace.data.config import DataConfig
 from subspace.data.examples import Example
 from subspace.data.formats import Chosen, choose_reader
@@ -121,7 +122,11 @@ def _read(config: DataConfig, place: Place, task: str) -> SplitExamples:
         _stop_at(tally, config)
         raise nothing_left(place.source.name, num_read, tally)
     present = tuple(dict.fromkeys(column for row in rows[:_ROWS_LOOKED_AT] for column in row.values))
-    chosen = choose_reader(config, entry, present, task, place.source.name)
+    try:
+        chosen = choose_reader(config, entry, present, task, place.source.name)
+    except DataError:
+        _stop_at(tally, config)
+        raise
     examples = list(_examples(rows, chosen, tally))
     _stop_at(tally, config)
     classes = table.classes.get(chosen.label_column) if chosen.label_column else None
@@ -141,10 +146,15 @@ def _examples(rows: list[Row], chosen: Chosen, tally: Tally) -> Iterator[Example
             tally.skip(error)
 
 
+def _place(error: SubspaceError) -> list[int]:
+    """Return the numbers in the place of an error: line and column."""
+    return [int(number) for number in re.findall(r"\d+", error.where.rpartition("/")[2])]
+
+
 def _stop_at(tally: Tally, config: DataConfig) -> None:
     """Raise what is wrong with rows, the first with the others, where the recipe says stop."""
     if config.on_bad_row == "stop" and tally.errors:
-        first, *others = tally.errors
+        first, *others = sorted(tally.errors, key=_place)
         first.others = tuple(others)
         raise first
 

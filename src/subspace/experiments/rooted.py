@@ -92,7 +92,9 @@ def named_by(origins: Origins) -> Iterator[None]:
 def _renamed(error: SubspaceError, rename: Any) -> SubspaceError:
     before, colon, key = error.where.rpartition(":")
     key = "" if key == "recipe" else key
-    return type(error)(
+    renamed = type(error)(
         error.code, where=f"{before}{colon}{rename(key)}", found=error.found, expected=error.expected,
         action=error.action,
     )  # fmt: skip
+    renamed.others = tuple(_renamed(other, rename) for other in error.others)
+    return renamed

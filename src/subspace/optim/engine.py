@@ -19,7 +19,7 @@ from subspace.core.errors import MethodError
 from subspace.optim import public_name
 from subspace.optim.bases import basis_specs
 from subspace.optim.described import describe
-from subspace.optim.groups import as_groups, check_group
+from subspace.optim.groups import as_groups, check_group, plain_numbers
 from subspace.optim.in_backward import BackwardUpdates
 from subspace.optim.lowbit import moment_specs
 from subspace.optim.plain import update_plains_
@@ -94,7 +94,7 @@ class SubspaceOptimizer(ProjectingOptimizer):
         self.begin()
         defaults = {
             "lr": lr,
-            "betas": tuple(betas) if isinstance(betas, list) else betas,
+            "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
         }
@@ -148,6 +148,7 @@ class SubspaceOptimizer(ProjectingOptimizer):
         group = {key: value for key, value in param_group.items() if key not in given}
         super().add_param_group(group)
         check_group(group, (*_OPTIONS, "preset"))
+        group.update(plain_numbers(group))
         settings = projection_settings(self.settings, given, given.pop("preset", None), where="group")
         for kind in type(self).__mro__:  # what a class refuses, those derived from it refuse
             refuse(kind.__name__, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Container, Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ __all__ = [
     "decays",
     "groups_from_galore",
     "like_groups",
+    "plain_numbers",
     "projected_groups",
     "refuse_arguments",
 ]
@@ -34,6 +36,8 @@ _DROPPED = {"dim"}
 """The dimensions of a tensor are read from it."""
 _FIXED = {"quant_n_bit": 4, "quant_group_size": 256, "cos_threshold": 0.4, "gamma_proj": 2, "queue_size": 5}
 """Q-GaLore's keys that are no options here, with the value that everybody gets."""
+_OTHER_KEYS = frozenset({"momentum", "beta1", "beta2"})
+"""Keys of groups of other optimizers that look like ours."""
 _OWN_KEYS = ("lr", "betas", "eps", "weight_decay", "rank", "params")
 _MISSPELT = 0.8
 """Likeness to an option from which on an unknown key is taken for one: a group may hold keys of its owner's."""
@@ -156,11 +160,11 @@ def check_group(group: dict[str, Any], options: Sequence[str]) -> None:
     _refuse_misspelt(group, (*options, *_OWN_KEYS))
     _check_rank(group.get("rank"))
     eps = group["eps"] if isinstance(group["eps"], tuple) else (group["eps"],)
-    pair = isinstance(group["betas"], tuple | list) and len(group["betas"]) == 2
-    betas = group["betas"] if pair else (group["betas"], "no pair")
+    betas = tuple(group["betas"]) if isinstance(group["betas"], Sequence) else ()
+    betas = betas if len(betas) == 2 else ("no pair",)
     least = {"lr": (group["lr"],), "betas": betas, "eps": eps, "weight_decay": (group["weight_decay"],)}
     for key, values in least.items():
-        if not all(value is None or _is_number(value) for value in values):
+        if not all(_is_number(value) or (value is None and key in ("lr", "eps")) for value in values):
             expected = "two numbers" if key == "betas" else "a number"
             raise ConfigError("E-CFG-010", where=key, found=repr(group[key]), expected=expected)
         below = 1.0 if key == "betas" else math.inf
@@ -194,21 +198,34 @@ def refuse_arguments(options: Container[str], **instead: str) -> None:
 
 
 def _refuse_misspelt(group: dict[str, Any], known: Sequence[str]) -> None:
-    for key in group.keys() - set(known):
+    for key in group.keys() - {*known, *_OTHER_KEYS}:
         close = difflib.get_close_matches(key, known, n=1, cutoff=_MISSPELT)
-        if close:
+        # people hardly misspell a first letter, and `weight_decay_mult` is no misspelt `weight_decay`
+        if close and close[0][0] == key[0] and f"_{close[0]}_" not in f"_{key}_":
             action = f"Did you mean {close[0]!r}?"
             raise ConfigError("E-CFG-007", where=f"group.{key}", found="no such option", action=action)
 
 
 def _check_rank(rank: Any) -> None:
-    if rank is not None and (not isinstance(rank, int) or isinstance(rank, bool) or rank < 1):
+    if rank is not None and (not isinstance(rank, Integral) or isinstance(rank, bool) or rank < 1):
         raise ConfigError("E-CFG-016", where="rank", found=repr(rank), expected="an integer of 1 or more")
 
 
 def _is_number(value: Any) -> bool:
     """Return whether a value is a number; a learning rate may be a tensor of one."""
-    return isinstance(value, int | float | Tensor) and not isinstance(value, bool)
+    return isinstance(value, Real | Tensor) and not isinstance(value, bool)
+
+
+def plain_numbers(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a checked group as Python's own: those of other libraries would not be saved."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+
+    found = {key: plain(group[key]) for key in ("lr", "eps", "weight_decay", "rank") if key in group}
+    return found | {"betas": tuple(plain(value) for value in group["betas"])}
 
 
 def like_groups(members: Iterable[tuple[str, Tensor, dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,9 @@ class BackwardUpdates:
         Raises:
             ConfigError: E-CFG-014.
         """
-        if hasattr(self._optimizer, "found_inf"):
+        optimizer: Any = self._optimizer
+        if hasattr(optimizer, "found_inf"):
+            del optimizer.found_inf, optimizer.grad_scale  # which the scaler would do after a step
             raise ConfigError(
                 "E-CFG-014",
                 where="update",

@@ -19,7 +19,7 @@ from subspace.optim.microscope import Microscope, Refreshed
 from subspace.optim.slots import Bundle, Slot
 from subspace.projection.basis import find_bases
 from subspace.projection.geometry import Geometry
-from subspace.projection.refresh import due, next_interval, transport
+from subspace.projection.refresh import NUM_OVERLAPS, due, next_interval, transport
 
 __all__ = ["Refresher", "forget_moments"]
 
@@ -71,8 +71,8 @@ class Refresher:
                 state["waiting"] = 1
             after = write_bases(state, geometry, after, settings.basis_bits)
             if before is not None:
-                if settings.refresh == "adaptive" and bool(usable.all()):  # a basis that had to be kept says nothing
-                    _adapt(state, settings.refresh_interval, before, after)
+                if settings.refresh == "adaptive" and bool(usable.any()):  # a basis that had to be kept says nothing
+                    _adapt(state, settings.refresh_interval, before, after, usable.view(-1))
                 _carry(slot, state, geometry, before, after, betas)
             if self.microscope is not None:
                 self.microscope.refreshed(Refreshed(slot, gradient, before, after))
@@ -86,10 +86,20 @@ def forget_moments(state: State) -> None:
             value.zero_()
 
 
-def _adapt(state: State, given: int, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> None:
-    """Lengthen or shorten an adaptive interval; `overlaps` holds the last ones, -1 where there are none."""
-    moved = torch.stack([overlap(old, new).min() for old, new in zip(before, after, strict=True)]).min()
-    state["overlaps"] = torch.cat((state["overlaps"][1:], moved.view(1).to(state["overlaps"])))
+def _adapt(state: State, given: int, before: tuple[Tensor, ...], after: tuple[Tensor, ...], usable: Tensor) -> None:
+    """Lengthen or shorten an adaptive interval; `overlaps` holds the last ones, -1 where there are none.
+
+    Args:
+        state: Of the weight; that of an older version has no `overlaps`.
+        given: The interval that the settings say.
+        before: Bases of a stack of matrices.
+        after: The new ones.
+        usable: Which matrices have got a new basis, (e,).
+    """
+    each = [overlap(old, new).reshape(-1)[usable].min() for old, new in zip(before, after, strict=True)]
+    moved = torch.stack(each).min().view(1)
+    last = state.get("overlaps", moved.new_full((NUM_OVERLAPS,), -1.0))
+    state["overlaps"] = torch.cat((last[1:], moved.to(last)))
     seen = [value for value in state["overlaps"].tolist() if value >= 0]
     state["interval"] = next_interval(state["interval"], given, seen)
 

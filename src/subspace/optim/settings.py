@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_type_hints
 
 from subspace.core.errors import ConfigError
@@ -21,9 +22,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Bundles of options: as published; cheap refreshes without stalls; the same with moments of 8 bits."""
 _KINDS: dict[str, tuple[Any, str]] = {
-    "refresh_interval": (int, "an integer"),
-    "scale": ((int, float), "a number"),
-    "seed": (int, "an integer"),
+    "refresh_interval": (Integral, "an integer"),
+    "scale": (Real, "a number"),
+    "seed": (Integral, "an integer"),
     "full_accumulator": (bool, "True or False"),
 }
 
@@ -115,6 +116,9 @@ def projection_settings(
             action=f"Did you mean {close!r}?" if close else "",
         )
     _check(chosen, where)
+    # numbers of other libraries would not be saved
+    chosen |= {key: int(chosen[key]) for key in ("refresh_interval", "seed") if key in chosen}
+    chosen |= {"scale": float(chosen["scale"])} if "scale" in chosen else {}
     values = {name: getattr(defaults, name) for name in defaults.__slots__}
     return ProjectionSettings(**values | chosen)
 

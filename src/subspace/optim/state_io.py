@@ -116,7 +116,10 @@ def _other_options(saved: Mapping[str, Any], group: Mapping[str, Any]) -> list[s
 
 
 def _other_tensors(optimizer: StatefulOptimizer, slot: Any, state: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the state of one parameter; a basis may be missing as long as it waits."""
+    """Return what is wrong with the state of one parameter.
+
+    A basis may be missing as long as it waits, and the overlaps of bases in the state of an older version.
+    """
     if not state:
         return []
     planned = {spec.name: (spec.shape, spec.dtype) for spec in optimizer.planned_of(slot)}
@@ -126,7 +129,7 @@ def _other_tensors(optimizer: StatefulOptimizer, slot: Any, state: Mapping[str, 
         if isinstance(value, Tensor)
     }
     wrong = {key for key, value in found.items() if planned.get(key) != value}
-    missing = {key for key in planned.keys() - found.keys() if not key.startswith("basis")}
+    missing = {key for key in planned.keys() - found.keys() if not key.startswith(("basis", "overlaps"))}
     return [f"{slot.name}.{key} missing or of another shape or type" for key in sorted(wrong | missing)]
 
 

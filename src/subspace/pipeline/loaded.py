@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from subspace.config.load import document_from, parse_section, read_document
 from subspace.core.errors import CheckpointError
 from subspace.models.config import ModelConfig
 from subspace.pipeline.run_config import RunConfig, parse_run_config
-from subspace.runs.discovery import is_lost
+from subspace.runs.discovery import is_lost, runs_below
 from subspace.runs.layout import RunLayout
 from subspace.runs.manifest import read_manifest, require_unchanged
 
@@ -72,12 +74,28 @@ def load_result(target: str, *, device: str = "cpu", quantization: str | None = 
             "E-CKP-001", where=target, found="there is nothing at this path", action="Check the path."
         )
     if not os.path.exists(RunLayout(folder).manifest):
-        return _load_plain(target, find_device(device, "--device"))
+        with _no_run_either(target):
+            return _load_plain(target, find_device(device, "--device"))
     if read_manifest(folder)["outcome"] != "finished":
         raise CheckpointError(
             "E-CKP-001", where=target, found="an unfinished run", action=f"Finish it with `subspace resume {target}`."
         )
     return _load_run(folder, find_device(device, "--device"), quantization)
+
+
+@contextlib.contextmanager
+def _no_run_either(target: str) -> Iterator[None]:
+    """Where a hub has no such model, say so of the folder of runs that the name may have meant."""
+    try:
+        yield
+    except CheckpointError as error:
+        parent = Path(target).parent
+        if error.code != "E-CKP-010" or os.path.exists(target) or parent == Path() or not runs_below(parent):
+            raise
+        action = f"{error.action} There is no such run in {parent}/ either.".strip()
+        raise CheckpointError(
+            error.code, where=error.where, found=error.found, expected=error.expected, action=action
+        ) from error
 
 
 def _load_plain(target: str, device: str) -> Loaded:

@@ -116,6 +116,14 @@ def parse_run_config(document: Document) -> tuple[RunConfig, tuple[str, ...]]:
     return config, (*notes, *_unread(config, document))
 
 
+def _has_key(method: str, key: str) -> bool:
+    try:
+        kind = REGISTRY.load(method).config_class
+    except Exception:  # somebody's plug-in, which nobody asked for
+        return False
+    return key in kind.model_fields or key in kind.synonyms
+
+
 @contextlib.contextmanager
 def _of_other_methods(config_class: type[MethodConfig]) -> Iterator[None]:
     """Tell of a key that the method has not whose key it is."""
@@ -125,8 +133,7 @@ def _of_other_methods(config_class: type[MethodConfig]) -> Iterator[None]:
         for each in (error, *error.others):
             key = each.where.rpartition(".")[2]
             if each.code == "E-CFG-007" and not each.action:
-                kinds = {name: REGISTRY.load(name).config_class for name in REGISTRY.names()}
-                owners = [name for name, kind in kinds.items() if key in kind.model_fields or key in kind.synonyms]
+                owners = [name for name in REGISTRY.names() if _has_key(name, key)]
                 if owners:
                     each.action = f"It is a key of {', '.join(owners[:4])}; leave it out."
                     each.args = (f"{each.args[0]} {each.action}",)

@@ -109,18 +109,8 @@ def compare(
     files |= {path.name: f"file_{key}" for key, path in further.items()}
     write_page(found, page, files=files, language=language)
     notes = tuple(f"{record.name}: {note}" for record in records for note in record.notes)
-    return Comparison(
-        found,
-        page,
-        tidy,
-        summary,
-        further.get("curves"),
-        further.get("subspace"),
-        further.get("energy"),
-        further.get("refreshes"),
-        further.get("epochs"),
-        notes,
-    )
+    drawn = {name: further.get(name) for name in ("curves", "subspace", "energy", "refreshes", "epochs")}
+    return Comparison(found, page, tidy, summary, **drawn, notes=notes)
 
 
 def _check_free(out: Path) -> None:

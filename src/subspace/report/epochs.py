@@ -47,12 +47,14 @@ def read_epochs(log: Iterable[Mapping[str, Any]]) -> Iterator[Epoch]:
             passed = number(trained.get("epoch")) if passed is None else passed
             elapsed = number(dig(trained, "machine", "elapsed_seconds")) if elapsed is None else elapsed
         evaluating += taken or 0.0
+        if passed is None or not _ends_an_epoch(passed):
+            begun = begun if taken is not None else None  # how much of the epoch it took is not known
         if step is None or loss is None or passed is None or not _ends_an_epoch(passed):
             continue
         clock = None if elapsed is None else elapsed - evaluating
         known = clock is not None and begun is not None and round(passed) == last + 1
         yield Epoch(round(passed), int(step), loss, round(clock - begun, 3) if known else None)  # type: ignore[operator]
-        last, begun = round(passed), clock
+        last, begun = round(passed), clock if taken is not None else None
 
 
 def _ends_an_epoch(passed: float) -> bool:

@@ -23,12 +23,10 @@ def is_run(path: Path) -> bool:
 
 
 def is_lost(given: str) -> bool:
-    """Return whether a name that leads nowhere was meant as a path: no owner on a hub is called as a folder of runs."""
-    path = Path(given)
+    """Return whether a name that leads nowhere can only be a path: ids on a hub are `owner/name`."""
     if os.path.exists(given) or given.startswith("builtin/"):
         return False
-    deep = len(path.parts) > 2 or given.startswith((".", "~", os.sep))
-    return deep or (len(path.parts) == 2 and bool(runs_below(path.parent)))
+    return given.startswith((".", "~", os.sep)) or len(Path(given).parts) > 2
 
 
 def runs_in(path: Path) -> list[Path]:
