@@ -135,7 +135,8 @@ class ProjectedAdafactor(SubspaceOptimizer):
     """Adafactor in the subspace of a projector; known as GaLoreAdafactor.
 
     State of a projected weight beside that of `SubspaceOptimizer`: `exp_avg_sq_row`, `exp_avg_sq_col`, and `exp_avg`
-    with `beta1`.
+    with `beta1`. Where that momentum would be smaller a weight is projected; without it projection saves no memory, and
+    is done in the same places because it was asked for.
 
     Args:
         lr: Learning rate; None with `relative_step`. The other arguments are those of `AdafactorRule`.
