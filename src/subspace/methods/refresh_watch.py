@@ -75,7 +75,7 @@ class RefreshWatch(Hook):
                 where="method state",
                 found=f"{len(foreign)} unknown values ({', '.join(sorted(foreign)[:5])})",
                 expected="the first bases of the weights that are watched",
-                action="Resume with the recipe that wrote the checkpoint.",
+                action="Resume with the recipe and the version of subspace that wrote the checkpoint.",
             )
         self._first = {key.removeprefix(_FIRST): value for key, value in state.items()}
         if self._microscope is not None:
