@@ -59,6 +59,7 @@ def test_stories_model_learns_shakespeare(method: str, rate: str, bound: float, 
     assert result.metrics["loss"] <= bound
 
 
+@pytest.mark.timeout(1200)
 def test_minilm_beats_the_majority_on_mrpc(tmp_path: Path) -> None:
     """On the whole test file; three seeds are in docs/lab-notebook.md."""
     held_out = data_file("glue/mrpc_test.jsonl.gz")
