@@ -52,8 +52,10 @@ def read_epochs(log: Iterable[Mapping[str, Any]]) -> Iterator[Epoch]:
         if step is None or loss is None or passed is None or not _ends_an_epoch(passed):
             continue
         clock = None if elapsed is None else elapsed - evaluating
-        known = clock is not None and begun is not None and round(passed) == last + 1
-        yield Epoch(round(passed), int(step), loss, round(clock - begun, 3) if known else None)  # type: ignore[operator]
+        seconds = None
+        if clock is not None and begun is not None and round(passed) == last + 1:
+            seconds = round(clock - begun, 3)
+        yield Epoch(round(passed), int(step), loss, seconds)
         last, begun = round(passed), clock if taken is not None else None
 
 
